@@ -65,7 +65,7 @@ def test_a_process_that_dies_loses_no_item(
     assert sorted(name for name, _ in results) == NAMES
     assert told(dict(results), "item") == NAMES
     assert dict(results)["00001"]["isolated"] is True
-    assert tasks.worked(run) == NAMES
+    assert set(tasks.worked(run)) == set(NAMES)  # one may have been at work when its pool broke
     assert [r.getMessage().split("; ")[0] for r in caplog.records if r.levelname == "WARNING"] == [
         "a worker process died during Die"
     ]
@@ -96,7 +96,7 @@ def test_an_item_that_always_kills_its_process_is_named(tmp_path: Path) -> None:
     )
     assert "00001" not in before
     assert told(results, "item") == NAMES
-    assert tasks.worked(run) == NAMES
+    assert set(tasks.worked(run)) == set(NAMES)  # one may have been at work when its pool broke
 
 
 def test_an_image_that_aborts_its_decoder_is_an_answer(tmp_path: Path) -> None:
