@@ -42,6 +42,9 @@ class Tables:
             )
 
 
+HASHES = ("when_needed", "fast", "exact")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Images:
     """How image bytes are measured."""
@@ -53,8 +56,18 @@ class Images:
 
     Source of the default: Pillow's own limit, twice which it calls a decompression bomb.
     """
+    hashes: str = "when_needed"
+    """Measure perceptual hashes of rows that survive the other rules.
+
+    `exact`: bit for bit those of imagehash and pdqhash; `fast`: of JPEGs, at a reduced scale;
+    `when_needed`: `fast`, if test sets are named.
+    """
 
     def __post_init__(self) -> None:
+        if self.hashes not in HASHES:
+            raise RecipeError(
+                f"images.hashes must be {', '.join(HASHES)}, got {self.hashes!r}; correct it"
+            )
         if self.max_pixels < 1:
             raise RecipeError(
                 f"images.max_pixels must be 1 or more, got {self.max_pixels:,}; correct it"
@@ -80,6 +93,28 @@ class Nsfw:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TestSets:
+    """The test sets that no training image may come from."""
+
+    __test__ = False  # to pytest
+
+    indexes: tuple[str, ...] = ()
+    """Folders that the job `index` wrote."""
+    phash_radius: int = 8
+    """The nearest test image is looked for up to this distance, in bits of 64."""
+    pdq_radius: int = 31
+    """The same, in bits of 256.  Source: PDQ's authors, who call such images alike."""
+
+    def __post_init__(self) -> None:
+        for name, most in (("phash_radius", 15), ("pdq_radius", 63)):
+            if not 0 <= getattr(self, name) <= most:
+                raise RecipeError(
+                    f"test_sets.{name} must be from 0 to {most}, got {getattr(self, name):,}; "
+                    "correct it"
+                )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """Everything that a filter run was told."""
 
@@ -94,6 +129,7 @@ class Recipe:
     images: Images = Images()
     language: LanguageModel = LanguageModel()
     nsfw: Nsfw = Nsfw()
+    test_sets: TestSets = TestSets()
     rules: tuple[Rule, ...] = ()
 
     def __post_init__(self) -> None:
@@ -105,13 +141,17 @@ class Recipe:
     def as_dict(self) -> dict[str, Any]:
         """Return the whole recipe, defaults filled in, as plain values that `from_dict` reads."""
         plain = {f.name: getattr(self, f.name) for f in fields(self)}
-        plain |= {name: asdict(plain[name]) for name in ("tables", "images", "language", "nsfw")}
+        plain |= {name: asdict(plain[name]) for name in SECTIONS}
         return plain | {"rules": {rule.name: _set_fields(rule) for rule in self.rules}}
 
     @property
     def digest(self) -> str:
         """SHA-256, in hex, of the recipe; the order of its rules counts."""
         return _digest(self.as_dict())
+
+
+SECTIONS = ("tables", "images", "language", "nsfw", "test_sets")
+"""What a recipe says of measuring, besides its columns."""
 
 
 def parse(text: str, where: str, changes: tuple[str, ...] = ()) -> Recipe:

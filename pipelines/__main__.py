@@ -2,14 +2,16 @@
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
+from filters.recipe import Images
 from filters.rule import RecipeError
+from pipelines.arguments import parser
 from pipelines.explain import explain
+from pipelines.hashes import MIN_QUALITY
+from pipelines.index import NAME, IndexPlan, build_index, merge_indexes
 from pipelines.inputs import InputError
 from pipelines.local import WorkerError
 from pipelines.manifest import ManifestError, read_manifest
@@ -18,29 +20,20 @@ from pipelines.run import run_decide, run_filter
 from pipelines.sample import write_sample
 
 _ERRORS = (RecipeError, InputError, ManifestError, WorkerError, FileExistsError)
-_EXAMPLES = """\
-examples:
-  python -m pipelines sample --output sample
-  python -m pipelines filter --input sample --output out/sample --recipe align
-  python -m pipelines filter --input crawl --output out --recipe mine.toml --dry-run
-  python -m pipelines filter --input crawl --output out -- --runner=FlinkRunner
-  python -m pipelines decide --from out --recipe other.toml
-  python -m pipelines explain 0f3a... --from out
-"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a job; return the exit code: 0, or 2 where one sentence on stderr says what is wrong."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     at = arguments.index("--") if "--" in arguments else len(arguments)
-    options = _parser().parse_args(arguments[:at])
+    options = parser().parse_args(arguments[:at])
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     logging.getLogger("altmill").setLevel(logging.INFO)
     logging.getLogger().addFilter(lambda record: "apitools" not in str(record.msg))  # Beam's
     beam = logging.getLogger("apache_beam.runners.common")
     beam.setLevel(logging.CRITICAL)  # it logs what it raises
     try:
-        options.job(options, arguments[at + 1 :])
+        _JOBS[options.job](options, arguments[at + 1 :])
     except (*_ERRORS, OSError, RuntimeError, KeyboardInterrupt) as error:
         return _conclude_badly(error)
     return 0
@@ -95,6 +88,33 @@ def _decide(options: argparse.Namespace, beam: Sequence[str]) -> None:
     _conclude(plan.run.home)
 
 
+def _index(options: argparse.Namespace, _: Sequence[str]) -> None:
+    if options.merge:
+        about = merge_indexes(options.merge, options.output)
+    else:
+        about = build_index(
+            IndexPlan(
+                name=options.name or Path(options.images).name,
+                source=options.images,
+                output=options.output,
+                dihedral=not options.upright_only,
+                skip_bad=options.skip_bad,
+                max_pixels=Images().max_pixels,
+                workers=options.workers,
+            )
+        )
+    sets = ", ".join(part["name"] for part in about["test_sets"])
+    _say(f"{about['images']:,} test images of {sets} in {options.output}")
+    if about["flat"]:
+        _say(
+            f"{about['flat']:,} of them are too flat for hashes (PDQ quality below {MIN_QUALITY}): "
+            "only the same file will match them"
+        )
+    skipped = [name for part in about["test_sets"] for name in part["skipped"]]
+    if skipped:
+        _say(f"{len(skipped):,} more could not be decoded and are not in it: {NAME} names them")
+
+
 def _explain(options: argparse.Namespace, _: Sequence[str]) -> None:
     _say(explain(options.uid, getattr(options, "from")))
 
@@ -112,7 +132,7 @@ def _describe(plan: Plan) -> str:
     ]
     for rule in plan.run.recipe.rules:
         lacks = plan.lacks(rule)
-        missing = f"   cannot run: the input has no {lacks}" if lacks else ""
+        missing = f"   cannot run: {lacks}" if lacks else ""
         lines.append(f"  {rule.name:<16} {rule.threshold}{missing}")
     lines += [
         f"exchange  {plan.run.carrier}, {plan.run.partitions} partitions, "
@@ -139,102 +159,13 @@ def _say(text: str) -> None:
     sys.stdout.write(text + "\n")
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser that says in one sentence what is wrong."""
-
-    def error(self, message: str) -> NoReturn:
-        """End with exit code 2."""
-        self.exit(2, f"altmill: {message}; {self.prog} --help tells more\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="python -m pipelines",
-        description="Filter image-text pairs, and say why each dropped one went.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    jobs = parser.add_subparsers(title="jobs", required=True, metavar="JOB")
-    job = jobs.add_parser("filter", help="measure a corpus, decide, and write what is kept")
-    job.description = (
-        "Filter a corpus. Beam's own options follow after --; without a --runner there, the job "
-        "runs on this machine."
-    )
-    job.add_argument(
-        "--input",
-        required=True,
-        metavar="PATH",
-        help="img2dataset shards, parquet metadata or parquet with images: a folder, file or glob",
-    )
-    job.add_argument("--output", required=True, type=Path, metavar="DIR", help="where results go")
-    _add_recipe(job)
-    job.add_argument(
-        "--dry-run", action="store_true", help="check everything, print the plan, stop"
-    )
-    job.add_argument(
-        "--overwrite", action="store_true", help="replace what another run left in the output"
-    )
-    job.set_defaults(job=_filter)
-    job = jobs.add_parser("decide", help="decide again from measured columns, in seconds")
-    _add_from(job)
-    _add_recipe(job)
-    job.add_argument(
-        "--output", type=Path, metavar="DIR", help="where results go (default: in place)"
-    )
-    job.set_defaults(job=_decide)
-    job = jobs.add_parser("explain", help="tell the whole story of one pair")
-    job.add_argument("uid", metavar="UID", help="32 hexadecimal digits, as in decisions/")
-    _add_from(job)
-    job.set_defaults(job=_explain)
-    job = jobs.add_parser("sample", help="make a small corpus with the noise of a real one")
-    job.add_argument("--output", required=True, type=Path, metavar="DIR", help="where it goes")
-    job.add_argument("--rows", type=int, default=6000, help="default: %(default)s")
-    job.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    job.set_defaults(job=_sample)
-    return parser
-
-
-def _add_recipe(job: argparse.ArgumentParser) -> None:
-    job.add_argument(
-        "--recipe",
-        default="align",
-        metavar="NAME",
-        help="align, conceptual-captions, coyo, datacomp-basic, laion, or a TOML file "
-        "(default: %(default)s)",
-    )
-    job.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change the recipe, such as rules.token_count.max_inclusive=30; may be repeated",
-    )
-    job.add_argument(
-        "--workers",
-        type=_positive,
-        default=_cores(),
-        metavar="N",
-        help="local processes (default: one per core, %(default)s)",
-    )
-
-
-def _positive(text: str) -> int:
-    if not (text.isdecimal() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"must be a number from 1 on, got {text!r}")
-    return int(text)
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _add_from(job: argparse.ArgumentParser) -> None:
-    job.add_argument(
-        "--from", required=True, type=Path, metavar="DIR", help="the output of a filter run"
-    )
-
+_JOBS = {
+    "filter": _filter,
+    "decide": _decide,
+    "index": _index,
+    "explain": _explain,
+    "sample": _sample,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -23,7 +23,7 @@ _LATER = (
     "texts_per_image",
     "shorter_side_px",
     "aspect_ratio",
-    "decoded",
+    *COLUMNS.names[COLUMNS.names.index("decoded") :],
 )
 FACTS = pa.schema(
     [

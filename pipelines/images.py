@@ -46,7 +46,7 @@ def read_header(data: bytes, max_pixels: int) -> Header:
             too_large = width * height > max_pixels
             return Header(image.format, width, height, "image_too_large" if too_large else None)
 
-    return _guarded(read, Header(error="image_undecodable"))
+    return guarded(read, Header(error="image_undecodable"))
 
 
 def decodes(data: bytes, max_pixels: int) -> bool:
@@ -60,7 +60,7 @@ def decodes(data: bytes, max_pixels: int) -> bool:
             image.load()
         return True
 
-    return _guarded(decode, False)
+    return guarded(decode, False)
 
 
 @contextmanager
@@ -83,7 +83,7 @@ def isolate() -> None:
 _isolated = False
 
 
-def _guarded(look: Callable[[], Answer], otherwise: Answer) -> Answer:
+def guarded(look: Callable[[], Answer], otherwise: Answer) -> Answer:
     """Return what a look at an image says, or else `otherwise`.
 
     Pillow raises far more than OSError on hostile files, so whatever it raises is the answer.

@@ -62,13 +62,16 @@ class Shard:
         )
 
 
-def find_shards(source: str, columns: Mapping[str, str], exclude: Path) -> tuple[Path, list[Shard]]:
+def find_shards(
+    source: str, columns: Mapping[str, str], exclude: Path, *, captions: bool = True
+) -> tuple[Path, list[Shard]]:
     """Find the shards of an input.
 
     Args:
         source: A folder (searched to the bottom), a file, or a glob pattern.
         columns: The recipe's `[columns]`.
         exclude: A folder to leave out, the output's.
+        captions: Refuse parquet without a column of captions.
 
     Returns:
         The folder that names are relative to, and the shards in the order of their names.
@@ -101,7 +104,7 @@ def find_shards(source: str, columns: Mapping[str, str], exclude: Path) -> tuple
         name = stem.relative_to(root).as_posix()
         if tars:
             return _shard(name, tars.get(stem), parquets.get(stem), columns)
-        return _parquet_shard(name, parquets[stem], columns)
+        return _parquet_shard(name, parquets[stem], columns, captions=captions)
 
     with ThreadPoolExecutor() as pool:  # it waits for storage, at 100,000 footers for long
         shards = list(pool.map(build, stems))
@@ -187,12 +190,12 @@ def _shard(name: str, tar: Path | None, parquet: Path | None, chosen: Mapping[st
     return Shard(name=name, kind="webdataset", tar=tar, parquet=parquet, rows=rows, columns=columns)
 
 
-def _parquet_shard(name: str, parquet: Path, chosen: Mapping[str, str]) -> Shard:
+def _parquet_shard(name: str, parquet: Path, chosen: Mapping[str, str], *, captions: bool) -> Shard:
     file = _open(parquet)
     schema = file.schema_arrow
     columns = resolve(schema.names, chosen, str(parquet))
     _check(schema, columns, parquet)
-    if "caption" not in columns:
+    if captions and "caption" not in columns:
         raise InputError(
             f"{parquet} must have a column of captions, got {', '.join(schema.names)}; name it: "
             "--set columns.caption=NAME"

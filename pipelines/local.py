@@ -82,15 +82,15 @@ def _alone(run: Run, stage: Stage, item: Any) -> Any:
 
 @functools.cache
 def _pool(workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(workers, get_context("spawn"), _start_worker)
+    return ProcessPoolExecutor(workers, get_context("spawn"), start_worker)
 
 
 def _start_careful_worker() -> None:
-    _start_worker()
+    start_worker()
     images.isolate()
 
 
-def _start_worker() -> None:
+def start_worker() -> None:
     """End with the parent, also when that is killed; Ctrl-C is the parent's business."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = os.getppid()

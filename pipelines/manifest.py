@@ -68,6 +68,7 @@ def build_manifest(account: dict[str, Any], run: Run) -> dict[str, Any]:
         "recipe": run.recipe.as_dict(),
         "recipe_digest": run.recipe.digest,
         "language_model": identifier(run.recipe.language.model).model_digest,
+        "test_sets": test_set_digests(run.recipe),
         "input": str(run.source),
         "measured": "." if run.measured == run.home else str(run.measured.absolute()),
         "rows_in": account.get("rows", 0),
@@ -97,13 +98,20 @@ def close_account(manifest: dict[str, Any]) -> None:
 def plan_digest(recipe: Recipe, shards: list[Shard], partitions: int) -> str:
     """Return what tells whether a run is the same: recipe, code, and the input files."""
     model = identifier(recipe.language.model).model_digest
-    digest = hashlib.sha256(f"{recipe.digest} {model} {code_version()} {partitions}".encode())
+    told = f"{recipe.digest} {model} {test_set_digests(recipe)} {code_version()} {partitions}"
+    digest = hashlib.sha256(told.encode())
     for shard in shards:
         for path in shard.files:
             state = path.stat()
             line = f"{shard.name} {shard.kind} {path.name} {state.st_size} {state.st_mtime_ns}\n"
             digest.update(line.encode())
     return digest.hexdigest()
+
+
+def test_set_digests(recipe: Recipe) -> dict[str, str]:
+    """Return the digest of each index of a recipe."""
+    about = {path: read_json(Path(path) / "index.json") for path in recipe.test_sets.indexes}
+    return {path: told["digest"] for path, told in about.items()}
 
 
 @cache
@@ -118,7 +126,16 @@ def code_version() -> str:
 
 def environment() -> dict[str, str]:
     """Return the versions that a result may depend on."""
-    packages = ("apache-beam", "fasttext-predict", "numpy", "pillow", "pyarrow", "xxhash")
+    packages = (
+        "apache-beam",
+        "fasttext-predict",
+        "numpy",
+        "pillow",
+        "pyarrow",
+        "scipy",
+        "simplejpeg",
+        "xxhash",
+    )
     return {
         "python": platform.python_version(),
         "unicode": unicodedata.unidata_version,

@@ -4,7 +4,7 @@ Decoding costs a hundred times all other measures together, so it is done only f
 other rule of the recipe drops.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,18 +12,27 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from threadpoolctl import threadpool_limits
 
 from filters.decision import judge
+from filters.recipe import Recipe
 from pipelines import lookup
 from pipelines.count import hash128
 from pipelines.exchange import Run, Send
 from pipelines.facts import facts_path, image_keys
+from pipelines.hashes import Hashes, hashes, shrink
 from pipelines.image_reader import ImageReader
 from pipelines.images import decodes
 from pipelines.inputs import Shard
 from pipelines.schema import COLUMNS
 from pipelines.storage import parquet_writer, read_ipc
+from pipelines.test_sets import test_distances
 from recaption.nsfw import BATCH, scorer
+
+_SEEN = pa.schema(
+    [COLUMNS.field(name) for name in ("error", "decoded", *Hashes._fields, "nsfw_score")]
+)
+"""What a look at an image's pixels may tell."""
 
 
 def columns_path(output: Path, shard: str) -> Path:
@@ -39,6 +48,7 @@ def measure_shard(
     with (
         parquet_writer(columns_path(run.output, shard.name), COLUMNS) as sink,
         ImageReader(shard) as images,
+        threadpool_limits(1, "blas"),  # of hashes; all cores have a process already
     ):
         for facts in read_ipc(facts_path(run, shard)):
             columns = _with_counts(run, facts)
@@ -64,7 +74,11 @@ def _with_counts(run: Run, facts: pa.RecordBatch) -> pa.RecordBatch:
         "texts_per_image": pc.if_else(pair, texts_per_image, None),
         "shorter_side_px": shorter,
         "aspect_ratio": pc.divide(pc.cast(longer, pa.float64()), pc.cast(shorter, pa.float64())),
-        "decoded": pa.nulls(len(facts), pa.bool_()),
+    }
+    columns |= {
+        field.name: pa.nulls(len(facts), field.type)
+        for field in COLUMNS
+        if field.name not in columns
     }
     if run.recipe.nsfw.model:  # one source of scores, not two
         columns["nsfw_score"] = pa.nulls(len(facts), pa.float64())
@@ -76,24 +90,51 @@ def _with_pixels(
 ) -> pa.RecordBatch:
     """Measure what needs the pixels, for rows that nothing else drops."""
     recipe = run.recipe
-    if not (recipe.images.decode or recipe.nsfw.model):
+    hashing = recipe.images.hashes != "when_needed" or recipe.test_sets.indexes
+    if not (recipe.images.decode or recipe.nsfw.model or hashing):
         return columns
     survivors = pc.is_null(judge(columns, recipe.rules)["reason"])
     at = np.flatnonzero(survivors.to_numpy(zero_copy_only=False))
-    intact: list[bool] = []
-    scores: list[float | None] = []
+    looks: list[dict[str, Any]] = []
     for some in _batched(images.read(row + at, columns.take(pa.array(at))), BATCH):
-        decoded = [decodes(image, recipe.images.max_pixels) for image in some]
-        intact += decoded
-        if recipe.nsfw.model:
-            whole = [image for image, ok in zip(some, decoded, strict=True) if ok]
-            found = iter(scorer(recipe.nsfw)(whole) if whole else ())
-            scores += [next(found) if ok else None for ok in decoded]
-    errors = pa.array([None if ok else "image_damaged" for ok in intact], pa.string())
-    columns = _with(columns, "error", survivors, errors)
-    columns = _with(columns, "decoded", survivors, pa.array(intact, pa.bool_()))
+        looks += _look(recipe, some, hashing=bool(hashing))
+    seen = pa.RecordBatch.from_pylist(looks, _SEEN)
+    found = {name: seen[name] for name in ("error", "decoded")}
+    if hashing:
+        found |= {name: seen[name] for name in Hashes._fields}
     if recipe.nsfw.model:
-        columns = _with(columns, "nsfw_score", survivors, pa.array(scores, pa.float64()))
+        found["nsfw_score"] = seen["nsfw_score"]
+    for name, values in found.items():
+        columns = _with(columns, name, survivors, values)
+    return _with_test_images(recipe, columns) if recipe.test_sets.indexes else columns
+
+
+def _look(recipe: Recipe, images: Sequence[bytes], *, hashing: bool) -> list[dict[str, Any]]:
+    """Decode images, hash them, and score those that can be decoded."""
+    looks: list[dict[str, Any]] = []
+    for image in images:
+        found: dict[str, Any] = {}
+        if hashing:
+            exact = recipe.images.hashes == "exact" or bool(recipe.nsfw.model)
+            grids = shrink(image, recipe.images.max_pixels, exact=exact)
+            found = hashes(grids)._asdict() if grids else {}
+            found["decoded"] = grids is not None
+        else:
+            found["decoded"] = decodes(image, recipe.images.max_pixels)
+        looks.append(found | {"error": None if found["decoded"] else "image_damaged"})
+    if recipe.nsfw.model:
+        whole = [at for at, look in enumerate(looks) if look["decoded"]]
+        scores = scorer(recipe.nsfw)([images[at] for at in whole]) if whole else []
+        for at, score in zip(whole, scores, strict=True):
+            looks[at]["nsfw_score"] = score
+    return looks
+
+
+def _with_test_images(recipe: Recipe, columns: pa.RecordBatch) -> pa.RecordBatch:
+    hashed = pc.is_valid(columns["phash"])
+    distances = test_distances(recipe, columns.filter(hashed))
+    for name, values in distances.items():
+        columns = _with(columns, name, hashed, values)
     return columns
 
 

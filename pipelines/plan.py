@@ -5,13 +5,16 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from filters.recipe import Recipe, from_dict, parse
+import pyarrow as pa
+
+from filters.recipe import SECTIONS, Recipe, from_dict, parse
 from filters.rule import RecipeError, Rule
 from pipelines.exchange import Run
 from pipelines.inputs import Shard, find_shards
 from pipelines.language import identifier
 from pipelines.manifest import NAME, measured_folder, plan_digest, read_manifest
-from pipelines.schema import NEEDED
+from pipelines.schema import NEEDED, RADII
+from pipelines.test_sets import open_indexes
 from recaption.nsfw import scorer
 
 _PARTITION_ROWS = 250_000
@@ -34,14 +37,16 @@ class Plan:
         return sum(shard.rows or 0 for shard in self.shards)
 
     def lacks(self, rule: Rule) -> str:
-        """Say which input columns a rule would need, or "" if it can run."""
+        """Say what a rule would need, or "" if it can run."""
+        if rule.column in RADII and not self.run.recipe.test_sets.indexes:
+            return "the recipe's test_sets.indexes is empty"
         needed = NEEDED.get(rule.column, ())
         has_bytes = any(shard.kind != "metadata" for shard in self.shards)
         scored = rule.column == "nsfw_score" and self.run.recipe.nsfw.model
         if not needed or scored or (rule.column in _FROM_BYTES and has_bytes):
             return ""
         present = {name for shard in self.shards for name in shard.columns}
-        return "" if present.issuperset(needed) else ", ".join(needed)
+        return "" if present.issuperset(needed) else f"the input has no {', '.join(needed)}"
 
 
 def read_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
@@ -79,6 +84,7 @@ def plan_filter(
     identifier(recipe.language.model)
     if recipe.nsfw.model:
         scorer(recipe.nsfw)
+    open_indexes(recipe)
     root, shards = find_shards(source, recipe.columns, output)
     _check(recipe, shards)
     partitions = _partitions(shards)
@@ -105,7 +111,7 @@ def plan_decide(source: Path, output: Path, recipe: Recipe, *, workers: int) -> 
     """
     manifest = read_manifest(source)
     measured = from_dict(manifest["recipe"], str(source / NAME))
-    for name in ("columns", "tables", "images", "language", "nsfw"):
+    for name in ("columns", *SECTIONS):
         if getattr(measured, name) != getattr(recipe, name):
             raise RecipeError(
                 f"[{name}] must be as the columns were measured with, {getattr(measured, name)}, "
@@ -138,7 +144,19 @@ def _check(recipe: Recipe, shards: Sequence[Shard]) -> None:
             "nsfw.model must have image bytes to score, got an input of metadata alone; leave it "
             "empty"
         )
+    if recipe.test_sets.indexes and any(shard.kind == "metadata" for shard in shards):
+        raise RecipeError(
+            "test_sets.indexes must have image bytes to look for, got an input of metadata alone; "
+            "leave it empty, download the images, and filter those"
+        )
     for rule in recipe.rules:
+        if rule.column in RADII:
+            radius = getattr(recipe.test_sets, RADII[rule.column])
+            if any(lim.broken(pa.array([radius + 1]))[0].as_py() for lim in rule.limits()):
+                raise RecipeError(
+                    f"rules.{rule.name} must keep what is further than test_sets."
+                    f"{RADII[rule.column]}, {radius}, got {rule.threshold}; raise the radius"
+                )
         bound = rule.name == "ngram_rank" and max(
             (limit.bound or 0 for limit in rule.limits()), default=0
         )

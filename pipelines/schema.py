@@ -65,13 +65,25 @@ COLUMNS = pa.schema(
         ("nsfw_score", pa.float64()),
         ("clip_score", pa.float64()),
         ("decoded", pa.bool_()),
+        ("phash", pa.string()),
+        ("pdq", pa.string()),
+        ("pdq_quality", pa.int32()),
+        ("phash_distance", pa.int32()),
+        ("phash_nearest", pa.string()),
+        ("pdq_distance", pa.int32()),
+        ("pdq_nearest", pa.string()),
     ]
 )
 """`columns/<shard>.parquet`: what was measured, one row per input row, null where unknown.
 
 `image_offset` is the byte at which a tar shard's image begins; `decoded` says that its pixels were
-decoded, which only rows are whose other columns break no rule.
+decoded, which only rows are whose other columns break no rule.  The hashes are in hex, and known of
+decoded images; `<hash>_distance` is how many bits the nearest test image's differ in, one more than
+the recipe's radius if there is none within that, and null if the image is too flat to tell.
 """
+
+RADII = {"phash_distance": "phash_radius", "pdq_distance": "pdq_radius"}
+"""Distances to test images, with how far a recipe's `[test_sets]` says to look for them."""
 
 NEEDED = {
     "shorter_side_px": ("width", "height"),

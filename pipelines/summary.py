@@ -19,7 +19,7 @@ from pipelines.exchange import Run
 from pipelines.image_reader import ImageReader
 from pipelines.images import open_image
 from pipelines.inputs import Shard
-from pipelines.schema import ALIASES, NEEDED
+from pipelines.schema import ALIASES, NEEDED, RADII
 
 _THUMBNAIL_PX = 160
 _TOP = 50
@@ -81,6 +81,8 @@ def _unjudged(rule: Rule, account: dict[str, Any]) -> int:
 
 
 def _why_skipped(rule: Rule) -> str:
+    if rule.column in RADII:
+        return f"no row has {rule.column}; the recipe's test_sets.indexes is empty"
     needed = [" or ".join(ALIASES[name]) for name in NEEDED.get(rule.column, ())]
     return f"no row has {rule.column}" + "".join(f"; the input has no {name}" for name in needed)
 

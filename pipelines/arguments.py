@@ -1,0 +1,155 @@
+"""What may be said on the command line."""
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any, NoReturn
+
+_EXAMPLES = """\
+examples:
+  python -m pipelines sample --output sample
+  python -m pipelines filter --input sample --output out/sample --recipe align
+  python -m pipelines filter --input crawl --output out --recipe mine.toml --dry-run
+  python -m pipelines filter --input crawl --output out -- --runner=FlinkRunner
+  python -m pipelines decide --from out --recipe other.toml
+  python -m pipelines index --images ILSVRC2012/val --name imagenet-val --out indexes/imagenet-val
+  python -m pipelines filter --input crawl --output out --set test_sets.indexes='["indexes/coco"]'
+  python -m pipelines explain 0f3a... --from out
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that says in one sentence what is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with exit code 2."""
+        self.exit(2, f"altmill: {message}; {self.prog} --help tells more\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of `python -m pipelines`."""
+    root = _Parser(
+        prog="python -m pipelines",
+        description="Filter image-text pairs, and say why each dropped one went.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    jobs = root.add_subparsers(title="jobs", required=True, metavar="JOB", dest="job")
+    _add_filter(jobs)
+    _add_decide(jobs)
+    _add_explain(jobs)
+    _add_index(jobs)
+    _add_sample(jobs)
+    return root
+
+
+def _add_filter(jobs: Any) -> None:
+    job = jobs.add_parser("filter", help="measure a corpus, decide, and write what is kept")
+    job.description = (
+        "Filter a corpus. Beam's own options follow after --; without a --runner there, the job "
+        "runs on this machine."
+    )
+    job.add_argument(
+        "--input",
+        required=True,
+        metavar="PATH",
+        help="img2dataset shards, parquet metadata or parquet with images: a folder, file or glob",
+    )
+    job.add_argument("--output", required=True, type=Path, metavar="DIR", help="where results go")
+    _add_recipe(job)
+    job.add_argument(
+        "--dry-run", action="store_true", help="check everything, print the plan, stop"
+    )
+    job.add_argument(
+        "--overwrite", action="store_true", help="replace what another run left in the output"
+    )
+
+
+def _add_decide(jobs: Any) -> None:
+    job = jobs.add_parser("decide", help="decide again from measured columns, in seconds")
+    _add_from(job)
+    _add_recipe(job)
+    job.add_argument(
+        "--output", type=Path, metavar="DIR", help="where results go (default: in place)"
+    )
+
+
+def _add_explain(jobs: Any) -> None:
+    job = jobs.add_parser("explain", help="tell the whole story of one pair")
+    job.add_argument("uid", metavar="UID", help="32 hexadecimal digits, as in decisions/")
+    _add_from(job)
+
+
+def _add_index(jobs: Any) -> None:
+    job = jobs.add_parser("index", help="hash a test set, to keep it out of training sets")
+    source = job.add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--images", metavar="PATH", help="a folder of image files, or shards with images"
+    )
+    source.add_argument(
+        "--merge", type=Path, nargs="+", metavar="INDEX", help="make one of several indexes"
+    )
+    job.add_argument("--output", "--out", required=True, type=Path, metavar="DIR", help="the index")
+    job.add_argument("--name", help="of the test set (default: the last part of the path)")
+    job.add_argument(
+        "--upright-only",
+        action="store_true",
+        help="do not hash the flips and quarter turns of each image, too",
+    )
+    job.add_argument(
+        "--skip-bad", action="store_true", help="leave out images that cannot be decoded"
+    )
+    _add_workers(job)
+
+
+def _add_sample(jobs: Any) -> None:
+    job = jobs.add_parser("sample", help="make a small corpus with the noise of a real one")
+    job.add_argument("--output", required=True, type=Path, metavar="DIR", help="where it goes")
+    job.add_argument("--rows", type=int, default=6000, help="default: %(default)s")
+    job.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+
+
+def _add_recipe(job: argparse.ArgumentParser) -> None:
+    job.add_argument(
+        "--recipe",
+        default="align",
+        metavar="NAME",
+        help="align, conceptual-captions, coyo, datacomp-basic, laion, or a TOML file "
+        "(default: %(default)s)",
+    )
+    job.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change the recipe, such as rules.token_count.max_inclusive=30; may be repeated",
+    )
+    _add_workers(job)
+
+
+def _add_workers(job: argparse.ArgumentParser) -> None:
+    job.add_argument(
+        "--workers",
+        type=_positive,
+        default=_cores(),
+        metavar="N",
+        help="local processes (default: one per core, %(default)s)",
+    )
+
+
+def _positive(text: str) -> int:
+    if not (text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"must be a number from 1 on, got {text!r}")
+    return int(text)
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _add_from(job: argparse.ArgumentParser) -> None:
+    job.add_argument(
+        "--from", required=True, type=Path, metavar="DIR", help="the output of a filter run"
+    )

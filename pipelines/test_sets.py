@@ -1,0 +1,54 @@
+"""Look for training images in the indexes of test sets."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from filters.recipe import Recipe
+from pipelines.hashes import BITS, MIN_QUALITY, packed
+from pipelines.index import TestIndex, open_index
+
+
+def open_indexes(recipe: Recipe) -> list[TestIndex]:
+    """Open the indexes of a recipe.
+
+    Raises:
+        RecipeError: One is no index, or of another version.
+    """
+    return [open_index(Path(path)) for path in recipe.test_sets.indexes]
+
+
+def test_distances(recipe: Recipe, hashed: pa.RecordBatch) -> dict[str, pa.Array]:
+    """Find the nearest test image of each image.
+
+    Args:
+        recipe: Its `[test_sets]` names the indexes.
+        hashed: `sha256`, `phash`, `pdq` and `pdq_quality`, all known.
+
+    Returns:
+        The columns `<hash>_distance` and `<hash>_nearest`.  A file that is a test image has the
+        distance 0; another one whose hashes mean nothing, as it is flat, a null.
+    """
+    indexes = open_indexes(recipe)
+    same = [index.same_files(hashed["sha256"].to_pylist()) for index in indexes]
+    telling = pc.greater_equal(hashed["pdq_quality"], MIN_QUALITY).to_numpy(zero_copy_only=False)
+    columns: dict[str, pa.Array] = {}
+    for kind, bits in BITS.items():
+        radius = getattr(recipe.test_sets, f"{kind}_radius")
+        queries = packed(hashed[kind].to_pylist(), bits)
+        distance = np.full(len(hashed), radius + 1)
+        names = np.full(len(hashed), None, object)
+        for index, entries in zip(indexes, same, strict=True):
+            found = index.nearest(kind, queries[telling], radius)
+            nearest, at = distance.copy(), np.full(len(hashed), -1)
+            nearest[telling], at[telling] = found.distance, found.at
+            nearest[entries >= 0], at[entries >= 0] = 0, entries[entries >= 0]
+            closer = nearest < distance
+            distance[closer] = nearest[closer]
+            names[closer] = index.names(at[closer]).to_numpy(zero_copy_only=False)
+        unknown = ~telling & (distance > 0)
+        columns[f"{kind}_distance"] = pa.array(distance, pa.int32(), mask=unknown)
+        columns[f"{kind}_nearest"] = pa.array(names, pa.string())
+    return columns
