@@ -151,6 +151,11 @@ class TestIndex:
         found.at[there] = entries[found.at[there]]
         return found
 
+    def count_within(self, kind: str, query: NDArray[np.uint64], radius: int) -> int:
+        """Count the test images, those of equal hashes once, up to `radius` bits away; slowly."""
+        apart = np.bitwise_count(self._hashes[kind].hashes ^ query).sum(axis=1)
+        return len(np.unique(self._of_hash[kind][apart <= radius]))
+
     def same_files(self, sha256: Sequence[str]) -> NDArray[np.int64]:
         """Return the test image with each digest; -1 where there is none."""
         wanted = packed(list(sha256), 256)

@@ -115,10 +115,9 @@ def _look(recipe: Recipe, images: Sequence[bytes], *, hashing: bool) -> list[dic
     for image in images:
         found: dict[str, Any] = {}
         if hashing:
-            exact = recipe.images.hashes == "exact" or bool(recipe.nsfw.model)
-            grids = shrink(image, recipe.images.max_pixels, exact=exact)
-            found = hashes(grids)._asdict() if grids else {}
-            found["decoded"] = grids is not None
+            hashed = hash_image(recipe, image)
+            found = hashed._asdict() if hashed else {}
+            found["decoded"] = hashed is not None
         else:
             found["decoded"] = decodes(image, recipe.images.max_pixels)
         looks.append(found | {"error": None if found["decoded"] else "image_damaged"})
@@ -128,6 +127,13 @@ def _look(recipe: Recipe, images: Sequence[bytes], *, hashing: bool) -> list[dic
         for at, score in zip(whole, scores, strict=True):
             looks[at]["nsfw_score"] = score
     return looks
+
+
+def hash_image(recipe: Recipe, image: bytes) -> Hashes | None:
+    """Hash an image as a recipe says; None where it cannot be decoded."""
+    exact = recipe.images.hashes == "exact" or bool(recipe.nsfw.model)
+    grids = shrink(image, recipe.images.max_pixels, exact=exact)
+    return hashes(grids) if grids else None
 
 
 def _with_test_images(recipe: Recipe, columns: pa.RecordBatch) -> pa.RecordBatch:

@@ -19,7 +19,7 @@ from pipelines.storage import read_json, write_json
 
 _log = logging.getLogger("altmill")
 
-_LEFT_BY_RUN = ("columns", "decisions", "tables", "shards", "report", "subset.npy", NAME)
+_LEFT_BY_RUN = ("columns", "decisions", "tables", "shards", "report", "audit", "subset.npy", NAME)
 _STATE = "run.json"
 
 
@@ -67,7 +67,7 @@ def run_decide(plan: Plan, options: Sequence[str] = ()) -> None:
         _remove(plan.run.output)
         _go(plan, build, options)
         _remove(plan.run.home / _STATE)  # what is there is no longer the filter run's
-        for name in ("decisions", "subset.npy", "shards", "report", NAME):
+        for name in ("decisions", "subset.npy", "shards", "report", "audit", NAME):
             new, place = plan.run.output / name, plan.run.home / name
             if not new.is_file():  # a file is replaced at once: there is a manifest at any time
                 _remove(place)

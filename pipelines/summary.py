@@ -208,12 +208,12 @@ def _add_thumbnails(shard: Shard, rows: list[dict[str, Any]], run: Run) -> None:
     try:
         with ImageReader(shard) as images:
             for row, image in zip(rows, images.read(at, places), strict=True):
-                row["thumbnail"] = _thumbnail(image, run.recipe.images.max_pixels)
+                row["thumbnail"] = thumbnail(image, run.recipe.images.max_pixels)
     except OSError:  # the input has gone since; the report does without pictures
         return
 
 
-def _thumbnail(data: bytes, max_pixels: int) -> str | None:
+def thumbnail(data: bytes, max_pixels: int) -> str | None:
     """Return a small JPEG as a data URI; None where the image cannot be decoded."""
     try:
         with warnings.catch_warnings(action="ignore"), open_image(data, max_pixels) as image:
