@@ -9,6 +9,9 @@ from pathlib import Path
 from filters.recipe import Images
 from filters.rule import RecipeError
 from pipelines.arguments import parser
+from pipelines.audit import run_audit
+from pipelines.audit_plan import AuditPlan, plan_audit
+from pipelines.certificate import table
 from pipelines.explain import explain
 from pipelines.hashes import MIN_QUALITY
 from pipelines.index import NAME, IndexPlan, build_index, merge_indexes
@@ -115,6 +118,24 @@ def _index(options: argparse.Namespace, _: Sequence[str]) -> None:
         _say(f"{len(skipped):,} more could not be decoded and are not in it: {NAME} names them")
 
 
+def _audit(options: argparse.Namespace, _: Sequence[str]) -> None:
+    run = getattr(options, "from")
+    plan = AuditPlan(
+        run=run,
+        against=tuple(options.against),
+        images=tuple(options.images),
+        different=options.different,
+        sample=options.sample,
+        corpus_sample=options.corpus_sample,
+        seed=options.seed,
+        output=options.output or run / "audit",
+        workers=options.workers,
+    )
+    stated = run_audit(plan_audit(plan))
+    _say("\n".join([table(stated), "", *stated["remarks"], "", *stated["verdict"], ""]))
+    _say(f"certificate: {plan.output / 'index.html'}")
+
+
 def _explain(options: argparse.Namespace, _: Sequence[str]) -> None:
     _say(explain(options.uid, getattr(options, "from")))
 
@@ -163,6 +184,7 @@ _JOBS = {
     "filter": _filter,
     "decide": _decide,
     "index": _index,
+    "audit": _audit,
     "explain": _explain,
     "sample": _sample,
 }

@@ -14,6 +14,7 @@ examples:
   python -m pipelines decide --from out --recipe other.toml
   python -m pipelines index --images ILSVRC2012/val --name imagenet-val --out indexes/imagenet-val
   python -m pipelines filter --input crawl --output out --set test_sets.indexes='["indexes/coco"]'
+  python -m pipelines audit --from out --against indexes/coco
   python -m pipelines explain 0f3a... --from out
 """
 
@@ -39,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     _add_decide(jobs)
     _add_explain(jobs)
     _add_index(jobs)
+    _add_audit(jobs)
     _add_sample(jobs)
     return root
 
@@ -98,6 +100,48 @@ def _add_index(jobs: Any) -> None:
     )
     job.add_argument(
         "--skip-bad", action="store_true", help="leave out images that cannot be decoded"
+    )
+    _add_workers(job)
+
+
+def _add_audit(jobs: Any) -> None:
+    job = jobs.add_parser("audit", help="state how many copies of test images a run would find")
+    job.description = (
+        "Copy a sample of the test images in many ways, plant the copies among the corpus's own "
+        "images, and state how many the run's rules find, and how many other images they match."
+    )
+    _add_from(job)
+    job.add_argument(
+        "--against",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="INDEX",
+        help="indexes of test sets (default: those of the run's recipe)",
+    )
+    job.add_argument(
+        "--images",
+        nargs="+",
+        default=[],
+        metavar="PATH",
+        help="where each test set's images are (default: where they were indexed)",
+    )
+    job.add_argument(
+        "--different",
+        metavar="PATH",
+        help="images, in files or shards, of which you know that they are no test images",
+    )
+    for name, images, of in (("sample", 200, "test"), ("corpus-sample", 2000, "corpus")):
+        job.add_argument(
+            f"--{name}",
+            type=_positive,
+            default=images,
+            metavar="N",
+            help=f"{of} images to draw (default: %(default)s)",
+        )
+    job.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    job.add_argument(
+        "--output", type=Path, metavar="DIR", help="where it goes (default: audit, in --from)"
     )
     _add_workers(job)
 

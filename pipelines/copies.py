@@ -24,6 +24,8 @@ Change = Callable[[Picture, Any, np.random.Generator], Picture]
 
 _JPEG = {"format": "JPEG", "quality": 85}
 _ORIENTATION = 274
+_LONGEST_PX = 2048
+"""Larger images are scaled down first, as crawls hold them; WebP has no more than 16,383."""
 _CAPTION = "when you finally find the photo that you were looking for"
 _MARK = "© photos.example"
 _Turn = Image.Transpose
@@ -52,11 +54,13 @@ class Transform:
 
 
 def upright(data: bytes, max_pixels: int) -> Picture | None:
-    """Decode an image, upright by its EXIF, in RGB; None where it cannot be decoded."""
+    """Decode an image to copy it, upright by its EXIF, in RGB; None where it cannot be decoded."""
 
     def decode() -> Picture:
         with open_image(data, max_pixels) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
+            turned = ImageOps.exif_transpose(image).convert("RGB")
+        turned.thumbnail((_LONGEST_PX, _LONGEST_PX))
+        return turned
 
     return guarded(decode, None)
 

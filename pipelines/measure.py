@@ -131,9 +131,13 @@ def _look(recipe: Recipe, images: Sequence[bytes], *, hashing: bool) -> list[dic
 
 def hash_image(recipe: Recipe, image: bytes) -> Hashes | None:
     """Hash an image as a recipe says; None where it cannot be decoded."""
-    exact = recipe.images.hashes == "exact" or bool(recipe.nsfw.model)
-    grids = shrink(image, recipe.images.max_pixels, exact=exact)
+    grids = shrink(image, recipe.images.max_pixels, exact=is_exact(recipe))
     return hashes(grids) if grids else None
+
+
+def is_exact(recipe: Recipe) -> bool:
+    """Say whether images are decoded in full before they are hashed."""
+    return recipe.images.hashes == "exact" or bool(recipe.nsfw.model)
 
 
 def _with_test_images(recipe: Recipe, columns: pa.RecordBatch) -> pa.RecordBatch:
