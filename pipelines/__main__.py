@@ -132,7 +132,8 @@ def _audit(options: argparse.Namespace, _: Sequence[str]) -> None:
         workers=options.workers,
     )
     stated = run_audit(plan_audit(plan))
-    _say("\n".join([table(stated), "", *stated["remarks"], "", *stated["verdict"], ""]))
+    remarks = [*stated["warnings"], *stated["notes"]]
+    _say("\n".join([table(stated), "", *remarks, "", *stated["verdict"], ""]))
     _say(f"certificate: {plan.output / 'index.html'}")
 
 

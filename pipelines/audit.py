@@ -9,9 +9,10 @@ OUT/audit/
   images.parquet  every image that was judged: its hashes, its nearest test image, the verdicts
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
 from typing import Any
@@ -32,6 +33,8 @@ from pipelines.planted import detectors, hash_copies, hash_corpus, hash_differen
 from pipelines.schema import RADII
 from pipelines.storage import parquet_writer, write_json
 
+Each = Callable[[Callable[[Any], Any], Sequence[Any], str], Iterable[Any]]
+
 FORMAT = 1
 _ROWS_AT_ONCE = 512
 
@@ -40,22 +43,16 @@ def run_audit(audit: Audit) -> dict[str, Any]:
     """Make the copies, look for them, write the certificate; return what its audit.json says."""
     plan, recipe = audit.plan, audit.recipe
     copied = list(audit.read(audit.entries))
-    try:
-        with ProcessPoolExecutor(plan.workers, get_context("spawn"), start_worker) as pool:
-            hashed = [
-                *_each(pool, partial(hash_copies, recipe, plan.seed), copied, "copies"),
-                *_each(pool, partial(hash_corpus, recipe), audit.corpus, "corpus"),
-                *_each(pool, partial(hash_different, recipe), audit.different, "different"),
-            ]
-            rows = pa.Table.from_batches(hashed).combine_chunks()
-            whole = rows.filter(pc.is_valid(rows["phash"]))
-            planted = _shuffled(whole, plan.seed)
-            judged = list(_each(pool, partial(look_up, recipe), planted, "look-ups"))
-    except BrokenProcessPool:
-        raise WorkerError(
-            "audit must end, but a process of it was killed; look for an out-of-memory kill, and "
-            "use fewer --workers"
-        ) from None
+    with _processes(plan.workers) as each:
+        hashed = [
+            *each(partial(hash_copies, recipe, plan.seed), copied, "copies"),
+            *each(partial(hash_corpus, recipe), audit.corpus, "corpus"),
+            *each(partial(hash_different, recipe), audit.different, "different"),
+        ]
+        rows = pa.Table.from_batches(hashed).combine_chunks()
+        whole = rows.filter(pc.is_valid(rows["phash"]))
+        planted = _shuffled(whole, plan.seed)
+        judged = list(each(partial(look_up, recipe), planted, "look-ups"))
     told = pa.Table.from_batches([_joined(*pair) for pair in zip(planted, judged, strict=True)])
     told = told.sort_by([(name, "ascending") for name in ("origin", "name", "variant")])
     found = certificate.findings(recipe, told)
@@ -64,11 +61,26 @@ def run_audit(audit: Audit) -> dict[str, Any]:
     return stated
 
 
+@contextmanager
+def _processes(workers: int) -> Iterator[Each]:
+    """Yield what calls a function with each of some items, in this process if one is enough."""
+    if workers == 1:
+        yield partial(_each, map)
+        return
+    try:
+        with ProcessPoolExecutor(workers, get_context("spawn"), start_worker) as pool:
+            yield partial(_each, pool.map)
+    except BrokenProcessPool:
+        raise WorkerError(
+            "audit must end, but a process of it was killed; look for an out-of-memory kill, and "
+            "use fewer --workers"
+        ) from None
+
+
 def _each(
-    pool: ProcessPoolExecutor, work: Callable[[Any], pa.RecordBatch], items: Sequence[Any], of: str
-) -> Iterator[pa.RecordBatch]:
-    done = tqdm(pool.map(work, items), of, len(items), unit=" parts", disable=not items or None)
-    yield from done
+    call: Callable[..., Iterable[Any]], work: Callable[[Any], Any], items: Sequence[Any], of: str
+) -> Iterable[Any]:
+    return tqdm(call(work, items), of, len(items), unit=" parts", disable=not items or None)
 
 
 def _shuffled(rows: pa.Table, seed: int) -> list[pa.RecordBatch]:
@@ -132,7 +144,8 @@ def _state(audit: Audit, rows: pa.Table, found: Findings, damaged: int) -> dict[
         "matched": evidence.matched(recipe, rows),
     }
     stated["verdict"] = certificate.verdict(stated)
-    stated["remarks"] = evidence.remarks(audit, stated)
+    stated["warnings"] = list(evidence.warnings(audit, stated))
+    stated["notes"] = list(evidence.notes(audit, stated))
     return stated
 
 

@@ -46,7 +46,7 @@ def _percent(part: float | None) -> str:
         return NONE
     if part in {0, 1}:
         return f"{100 * part:.0f}"
-    return f"{min(max(100 * part, 0.1), 99.9):.1f}"
+    return f"{min(100 * part, 99.9):.1f}" if part > 0.001 else f"{100 * part:.1g}"
 
 
 def _small(part: float) -> str:

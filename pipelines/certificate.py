@@ -160,15 +160,15 @@ def verdict(certificate: Mapping[str, Any]) -> list[str]:
     ]
     for origin, told in certificate["false_matches"].items():
         pairs, matched = told["rules"][ANY]["pairs"], told["rules"][ANY]["images"]["found"]
-        what = (
-            "images known to be different" if origin == "different" else "the corpus's own images"
+        whose = "known to be different" if origin == "different" else "of the corpus itself"
+        several = (
+            f"{matched:,} match{'es' * (matched == 1)} a test image"
+            if matched
+            else "none matches a test image"
         )
-        several = f"{matched:,} of them match{'es' * (matched == 1)}" if matched else "none matches"
         sentences.append(
-            f"Of {told['images']:,} of {what}, {several}: {pairs['found']:,} false matches in "
-            f"{pairs['of']:,} pairs, below {pairs['at_most']:.1e} of all pairs."
-            + " Each is counted as false, true copies among them too."
-            * (origin == "corpus" and matched > 0)
+            f"Of {told['images']:,} images {whose}, {several}: {pairs['found']:,} of "
+            f"{pairs['of']:,} pairs, so with 95 % confidence at most {pairs['at_most']:.1e} of all."
         )
     return sentences
 
@@ -181,9 +181,7 @@ def table(certificate: Mapping[str, Any]) -> str:
         (f"{row['transform']} {row['strength']}".strip(), row["benign"], row["rules"])
         for row in certificate["recall"]
     ]
-    groups = [
-        (f"all {group} copies", False, told) for group, told in certificate["summary"].items()
-    ]
+    groups = [(GROUPS[group], False, told) for group, told in certificate["summary"].items()]
     for label, benign, told in [*rows, ("", False, {}), *groups]:
         shares = (f"{100 * told[rule]['share']:>17.1f}" for rule in rules if told)
         lines.append(f"{label:<30}{'benign' if benign else '':<7}{''.join(shares)}".rstrip())

@@ -84,12 +84,7 @@ def _same_indexes(audit: Audit) -> bool:
     return used == {index.about["digest"] for index in audit.indexes}
 
 
-def remarks(audit: Audit, stated: Mapping[str, Any]) -> list[str]:
-    """Return what else a reader must know, in sentences; warnings first."""
-    return [*_warnings(audit, stated), *_notes(audit, stated)]
-
-
-def _warnings(audit: Audit, stated: Mapping[str, Any]) -> Iterator[str]:
+def warnings(audit: Audit, stated: Mapping[str, Any]) -> Iterator[str]:
     """Yield why the certificate may not be about what the run did."""
     used = audit.manifest["test_sets"]
     if not used:
@@ -116,7 +111,8 @@ def _warnings(audit: Audit, stated: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def _notes(audit: Audit, stated: Mapping[str, Any]) -> Iterator[str]:
+def notes(audit: Audit, stated: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what else a reader must know."""
     agreed, tested = stated["agreement"], stated["test_images"]
     if agreed and agreed["compared"] and agreed["equal"] == agreed["compared"]:
         yield (
