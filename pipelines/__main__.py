@@ -108,7 +108,7 @@ def _index(options: argparse.Namespace, _: Sequence[str]) -> None:
     if about["flat"]:
         _say(
             f"{about['flat']:,} of them are too flat for hashes (PDQ quality below {MIN_QUALITY}): "
-            "only the same file will match them"
+            "only the same file will match"
         )
     skipped = [name for part in about["test_sets"] for name in part["skipped"]]
     if skipped:

@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from filters.rule import RecipeError
 from pipelines import hamming
-from pipelines.hashes import BITS, MIN_QUALITY, VERSION, Grids, dihedral, hashes, packed, shrink
+from pipelines.hashes import BITS, MIN_QUALITY, VERSION, Grids, dihedral, hashes, packed
 from pipelines.images import read_header
 from pipelines.inputs import InputError
 from pipelines.local import start_worker
@@ -197,7 +197,7 @@ def _read_part(plan: IndexPlan, part: Part) -> tuple[pa.RecordBatch, list[str]]:
     threadpool_limits(1, "blas")  # this process is one of a pool
     for name, image in part.read():
         header = read_header(image, plan.max_pixels)
-        grids = None if header.error else shrink(image, plan.max_pixels, exact=True)
+        grids = None if header.error else dihedral(image, plan.max_pixels)
         if grids is None:
             bad.append(name)
             continue
@@ -209,13 +209,13 @@ def _read_part(plan: IndexPlan, part: Part) -> tuple[pa.RecordBatch, list[str]]:
                 "width": header.width,
                 "height": header.height,
             }
-            | _hashes(grids, plan)
+            | _hashes(grids if plan.dihedral else grids[:1])
         )
     return pa.RecordBatch.from_pylist(rows, SCHEMA), bad
 
 
-def _hashes(grids: Grids, plan: IndexPlan) -> dict[str, Any]:
-    variants = [hashes(variant) for variant in (dihedral(grids) if plan.dihedral else [grids])]
+def _hashes(grids: list[Grids]) -> dict[str, Any]:
+    variants = [hashes(variant) for variant in grids]
     return {
         "phash": [variant.phash for variant in variants],
         "pdq": [variant.pdq for variant in variants],

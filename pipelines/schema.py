@@ -82,6 +82,9 @@ decoded images; `<hash>_distance` is how many bits the nearest test image's diff
 the recipe's radius if there is none within that, and null if the image is too flat to tell.
 """
 
+OF_HASHES = tuple(COLUMNS.names[COLUMNS.names.index("phash") :])
+"""The columns that are known only where images are hashed."""
+
 RADII = {"phash_distance": "phash_radius", "pdq_distance": "pdq_radius"}
 """Distances to test images, with how far a recipe's `[test_sets]` says to look for them."""
 

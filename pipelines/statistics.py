@@ -139,7 +139,10 @@ def _examples(
     columns: pa.RecordBatch, verdicts: pa.RecordBatch, place: Place
 ) -> dict[str, list[dict[str, Any]]]:
     """Choose the rows with the smallest uids, per reason."""
-    names = ("uid", "key", "url", "width", "height", "image_offset", "image_bytes", "error")
+    names = (
+        *("uid", "key", "url", "width", "height", "image_offset", "image_bytes", "error"),
+        *("phash_nearest", "pdq_nearest"),
+    )
     found: dict[str, list[dict[str, Any]]] = {}
     reasons = pc.fill_null(verdicts["reason"], "kept")
     for reason in pc.unique(reasons).to_pylist():

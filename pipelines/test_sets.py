@@ -1,5 +1,6 @@
 """Look for training images in the indexes of test sets."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pyarrow.compute as pc
 from filters.recipe import Recipe
 from pipelines.hashes import BITS, MIN_QUALITY, packed
 from pipelines.index import TestIndex, open_index
+from pipelines.sources import find_images
 
 
 def open_indexes(recipe: Recipe) -> list[TestIndex]:
@@ -52,3 +54,18 @@ def test_distances(recipe: Recipe, hashed: pa.RecordBatch) -> dict[str, pa.Array
         columns[f"{kind}_distance"] = pa.array(distance, pa.int32(), mask=unknown)
         columns[f"{kind}_nearest"] = pa.array(names, pa.string())
     return columns
+
+
+def read_images(index: TestIndex, names: Collection[str]) -> dict[str, bytes]:
+    """Read some test images, named as by `TestIndex.names`, from where the index was built.
+
+    Raises:
+        InputError, OSError: They are not there any more.
+    """
+    found: dict[str, bytes] = {}
+    for test_set in index.about["test_sets"]:
+        prefix = f"{test_set['name']}/"
+        own = {name.removeprefix(prefix) for name in names if name.startswith(prefix)}
+        for part in find_images(test_set["source"], index.path) if own else ():
+            found |= {prefix + name: image for name, image in part.read(own)}
+    return found

@@ -149,7 +149,7 @@ def filter_plainly(folder: Path, recipe: dict[str, Any]) -> Plain:
             columns["texts_per_image"] = pictures[row.image_key or ""] if pair else None
             columns |= measure_image(row, images["max_pixels"])
             columns |= {"nsfw_score": row.nsfw_score, "clip_score": row.clip_score}
-            columns |= {"decoded": None} | judge(columns, rules)
+            columns |= dict.fromkeys(LATE) | judge(columns, rules)
             if images["decode"] and row.image and not columns["broken"]:
                 columns["decoded"] = decodes(row.image)
                 columns["error"] = None if columns["decoded"] else "image_damaged"
@@ -159,6 +159,19 @@ def filter_plainly(folder: Path, recipe: dict[str, Any]) -> Plain:
     reasons = Counter(columns["reason"] for columns in measured if columns["reason"] is not None)
     funnel = {"rows_in": len(rows), "kept": len(kept)} | dict(sorted(reasons.items()))
     return Plain(measured, ngrams, texts, pictures, sorted(set(kept)), funnel)
+
+
+LATE = (
+    "decoded",
+    "phash",
+    "pdq",
+    "pdq_quality",
+    "phash_distance",
+    "phash_nearest",
+    "pdq_distance",
+    "pdq_nearest",
+)
+"""Columns of the pixels; the hashes are not told of here, but compared in tests of their own."""
 
 
 def tokens(caption: str) -> list[str]:

@@ -232,7 +232,8 @@ def test_a_recipe_survives_being_written_down() -> None:
 def test_what_is_written_down_has_the_defaults_filled_in() -> None:
     plain = parse(TEXT, "r.toml").as_dict()
 
-    assert plain["images"] == {"decode": True, "max_pixels": 178_956_970}
+    images = {"decode": True, "max_pixels": 178_956_970, "hashes": "when_needed"}
+    assert plain["images"] == images
     assert plain["rules"] == {
         "token_count": {"min_inclusive": 3},
         "language": {"keep": ("en", "de"), "max_other_score_exclusive": 0.5},
