@@ -2,6 +2,7 @@
 
 python -m tests.bench                           everything, in a few minutes
 python -m tests.bench count --rows 10_000_000   time and memory of one large corpus
+python -m tests.bench peers                     what other detectors find of copies, and how fast
 
 Rates are per second of CPU, user and system, children included; on a machine that does other work
 too they come out lower.  All inputs are generated from a seed, but for the real images of
@@ -25,6 +26,7 @@ from filters.recipe import Recipe, parse
 from pipelines.manifest import read_manifest
 from pipelines.plan import read_recipe
 from tests.bench import corpus, rivals
+from tests.bench.copies import compare_peers
 from tests.bench.ours import PARTS, Spent, run_timed_decide, run_timed_filter, warm_up
 from tests.bench.usage import NOTHING, seconds, watched
 
@@ -64,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("what", nargs="?", choices=("all", "count"), default="all")
+    parser.add_argument("what", nargs="?", choices=("all", "count", "peers"), default="all")
     parser.add_argument("--rows", type=int, default=ROWS, help="captions (default: %(default)s)")
     chosen = parser.parse_args(arguments)
     logging.disable(logging.WARNING)  # Beam's, about packages that it can do without
@@ -73,6 +75,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         folder = Path(name)
         if chosen.what == "count":
             count_large(folder, chosen.rows)
+            return
+        if chosen.what == "peers":
+            for line in compare_peers(folder):
+                _say(line)
             return
         warm_up()
         measure_text(folder, chosen.rows)
