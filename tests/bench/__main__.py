@@ -2,6 +2,7 @@
 
 python -m tests.bench                           everything, in a few minutes
 python -m tests.bench count --rows 10_000_000   time and memory of one large corpus
+python -m tests.bench index                     an index of a million test images
 python -m tests.bench peers                     what other detectors find of copies, and how fast
 
 Rates are per second of CPU, user and system, children included; on a machine that does other work
@@ -10,6 +11,7 @@ too they come out lower.  All inputs are generated from a seed, but for the real
 """
 
 import argparse
+import importlib.util
 import logging
 import os
 import sys
@@ -27,11 +29,13 @@ from pipelines.manifest import read_manifest
 from pipelines.plan import read_recipe
 from tests.bench import corpus, rivals
 from tests.bench.copies import compare_peers
+from tests.bench.lookup import measure_lookups
 from tests.bench.ours import PARTS, Spent, run_timed_decide, run_timed_filter, warm_up
 from tests.bench.usage import NOTHING, seconds, watched
 
 ROWS = 500_000
 SHARDS = 5
+ENTRIES = 1_000_000
 REPEATS = 3
 """Of quick work, in turns with what it is compared to; the best counts."""
 SLICE_ROWS = 20_000
@@ -66,8 +70,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("what", nargs="?", choices=("all", "count", "peers"), default="all")
+    parser.add_argument(
+        "what", nargs="?", choices=("all", "count", "index", "peers"), default="all"
+    )
     parser.add_argument("--rows", type=int, default=ROWS, help="captions (default: %(default)s)")
+    parser.add_argument("--entries", type=int, default=ENTRIES, help="of an index")
     chosen = parser.parse_args(arguments)
     logging.disable(logging.WARNING)  # Beam's, about packages that it can do without
     warnings.simplefilter("ignore")  # Pillow's, about the real images
@@ -75,6 +82,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         folder = Path(name)
         if chosen.what == "count":
             count_large(folder, chosen.rows)
+            return
+        if chosen.what == "index":
+            for line in measure_lookups(folder, chosen.entries):
+                _say(line)
             return
         if chosen.what == "peers":
             for line in compare_peers(folder):
@@ -169,10 +180,22 @@ def _measure_looks(folder: Path, title: str, source: Path) -> None:
     ours = Line("header and digest", rows, min(runs), "aim: 8,000")
     _print([ours, Line("Pillow and hashlib, header and digest", rows, min(pillow_runs))], ours)
     ours = Line("decode", decoded, spent["measure"].cpu)
+    hashed = {
+        mode: run_timed_filter(source, output, _recipe(decode=True, hashes=mode), language=False)
+        for mode in ("fast", "exact")
+    }
+    ours_hashed = [
+        Line(f"decode and hash, phash and PDQ, {mode}", decoded, spent["measure"].cpu)
+        for mode, spent in hashed.items()
+    ]
     load = _cpu(lambda: rivals.look_at_images(tars, rivals.load))
     phash = _cpu(lambda: rivals.look_at_images(tars, rivals.phash))
     lines = [Line("Pillow, load", rows, load), Line("Pillow and imagehash, phash", rows, phash)]
-    _print([ours, *lines], ours)
+    if importlib.util.find_spec("pdqhash"):
+        pdq = _cpu(lambda: rivals.look_at_images(tars, rivals.pdq))
+        lines.append(Line("Pillow and pdqhash, PDQ", rows, pdq))
+    _print([ours, lines[0]], ours)
+    _print([*ours_hashed, *lines[1:]], ours_hashed[0])
 
 
 def count_large(folder: Path, rows: int) -> None:
@@ -198,9 +221,10 @@ def count_large(folder: Path, rows: int) -> None:
     _say(f"{results / _GIB:8,.2f} GiB of results")
 
 
-def _recipe(*, decode: bool) -> Recipe:
+def _recipe(*, decode: bool, hashes: str = "when_needed") -> Recipe:
     """Return a recipe without a rule, so that every image is decoded or none."""
-    return parse(f'name = "bench"\nimages.decode = {str(decode).lower()}', "bench")
+    images = f'images = {{ decode = {str(decode).lower()}, hashes = "{hashes}" }}'
+    return parse(f'name = "bench"\n{images}', "bench")
 
 
 def _parts(spent: Spent, rows: int) -> list[Line]:
