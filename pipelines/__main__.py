@@ -94,7 +94,7 @@ def _index(options: argparse.Namespace, _: Sequence[str]) -> None:
     else:
         about = build_index(
             IndexPlan(
-                name=options.name or Path(options.images).name,
+                name=options.name or Path(options.images).absolute().name,
                 source=options.images,
                 output=options.output,
                 dihedral=not options.upright_only,

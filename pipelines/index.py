@@ -12,6 +12,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cache, partial
 from multiprocessing import get_context
@@ -30,7 +31,7 @@ from pipelines import hamming
 from pipelines.hashes import BITS, MIN_QUALITY, VERSION, Grids, dihedral, hashes, packed
 from pipelines.images import read_header
 from pipelines.inputs import InputError
-from pipelines.local import start_worker
+from pipelines.local import WorkerError, start_worker
 from pipelines.manifest import code_version
 from pipelines.sources import Part, find_images
 from pipelines.storage import ipc_writer, read_ipc, read_json, replacing, write_json
@@ -74,16 +75,24 @@ def build_index(plan: IndexPlan) -> dict[str, Any]:
     Raises:
         InputError: There is no image, or one cannot be decoded and bad ones are not to be skipped.
         FileExistsError: The output is there already.
+        WorkerError: A process was killed.
     """
     _check_new(plan.output)
     parts = find_images(plan.source, plan.output)
     read = partial(_read_part, plan)
     found: list[pa.RecordBatch] = []
     bad: list[str] = []
-    with ProcessPoolExecutor(plan.workers, get_context("spawn"), start_worker) as pool:
-        for batch, refused in tqdm(pool.map(read, parts), total=len(parts), unit=" parts"):
-            found.append(batch)
-            bad += refused
+    try:
+        with ProcessPoolExecutor(plan.workers, get_context("spawn"), start_worker) as pool:
+            done = pool.map(read, parts)
+            for batch, refused in tqdm(done, "Index", len(parts), unit=" parts", disable=None):
+                found.append(batch)
+                bad += refused
+    except BrokenProcessPool:
+        raise WorkerError(
+            f"the index of {plan.source} must be built, but a process died at it; look for an "
+            "out-of-memory kill, and use fewer --workers"
+        ) from None
     if bad and not plan.skip_bad:
         raise InputError(
             f"test images must be decodable, got {len(bad)} that are not: "
