@@ -165,7 +165,6 @@ def _from_transformers(model: str) -> _Forward:
             f"embedding.model must hold all its weights, got {model!r} without "
             f"{min(missing - pooler)}; name a checkpoint of the whole model"
         )
-    network.eval()
     features = getattr(network, "get_image_features", network)
 
     def forward(pictures: list[Image.Image]) -> Any:

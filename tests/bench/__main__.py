@@ -2,6 +2,7 @@
 
 python -m tests.bench                           everything, in a few minutes
 python -m tests.bench count --rows 10_000_000   time and memory of one large corpus
+python -m tests.bench cifair                    how many human-judged duplicates are found
 
 Rates are per second of CPU, user and system, children included; on a machine that does other work
 too they come out lower.  All inputs are generated from a seed, but for the real images of
@@ -24,7 +25,7 @@ import pyarrow.parquet as pq
 from filters.recipe import Recipe, parse
 from pipelines.manifest import read_manifest
 from pipelines.plan import read_recipe
-from tests.bench import corpus, rivals
+from tests.bench import cifair, corpus, rivals
 from tests.bench.ours import PARTS, Spent, run_timed_decide, run_timed_filter, warm_up
 from tests.bench.usage import NOTHING, seconds, watched
 
@@ -64,8 +65,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("what", nargs="?", choices=("all", "count"), default="all")
+    parser.add_argument("what", nargs="?", choices=("all", "count", "cifair"), default="all")
     parser.add_argument("--rows", type=int, default=ROWS, help="captions (default: %(default)s)")
+    parser.add_argument(
+        "--pictures", type=Path, help="of cifair's unlisted matches: a PNG to write"
+    )
     chosen = parser.parse_args(arguments)
     logging.disable(logging.WARNING)  # Beam's, about packages that it can do without
     warnings.simplefilter("ignore")  # Pillow's, about the real images
@@ -73,6 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         folder = Path(name)
         if chosen.what == "count":
             count_large(folder, chosen.rows)
+            return
+        if chosen.what == "cifair":
+            cifair.measure(folder, _say, chosen.pictures)
             return
         warm_up()
         measure_text(folder, chosen.rows)

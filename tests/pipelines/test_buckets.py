@@ -110,7 +110,8 @@ def test_brute_force_finds_what_a_plain_loop_finds(monkeypatch: pytest.MonkeyPat
     assert found.cosine == pytest.approx(cosines.max(1), abs=1e-6)
 
 
-def test_of_equals_the_first_is_found() -> None:
+def test_of_equals_the_first_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(buckets, "_AT_ONCE", 2 * 1024)  # entries at once: two
     vectors = np.repeat(random(0, 5), 3, axis=0)
     index = build_buckets(vectors, random(1, 5))
 
@@ -148,6 +149,24 @@ def test_the_nearest_clusters_are_those_of_a_sorted_list() -> None:
     assert nearest.tolist() == np.argsort(-(vectors @ centroids.T), axis=1)[:, :10].tolist()
     assert nearest_clusters(vectors, centroids[:4], 10).shape == (100, 4)
     assert nearest_clusters(vectors, centroids, 1).tolist() == nearest[:, :1].tolist()
+
+
+def test_of_clusters_equally_near_the_first_comes_first() -> None:
+    vectors, centroids = random(0, 20), np.repeat(random(1, 1), 3, axis=0)
+
+    assert nearest_clusters(vectors, centroids).tolist() == [[0, 1, 2]] * 20
+
+
+def test_a_cluster_lists_the_entries_that_are_near_it() -> None:
+    vectors, centroids = random(0, 3000), random(1, 30)
+
+    index = build_buckets(vectors, centroids)
+
+    nearest = nearest_clusters(vectors, centroids)
+    assert [part.tolist() for part in np.split(index.entries, index.starts[1:-1])] == [
+        np.flatnonzero((nearest == cluster).any(axis=1)).tolist() for cluster in range(30)
+    ]
+    assert (index.starts[0], index.starts[-1]) == (0, 30_000)
 
 
 def test_kmeans_ends_where_each_centre_is_the_middle_of_its_vectors() -> None:
@@ -222,6 +241,13 @@ def test_arrays_that_do_not_go_together_are_refused(tmp_path: Path, name: str) -
     np.save(path, np.load(path)[:-1])
 
     with pytest.raises(RecipeError, match=r"must hold the arrays .* got shapes .* build the index"):
+        read_buckets(tmp_path)
+
+
+def test_an_empty_index_is_refused(tmp_path: Path) -> None:
+    write_buckets(tmp_path, build_buckets(random(0, 1)[:0], random(1, 20)))
+
+    with pytest.raises(RecipeError, match=r"got shapes \(0, 16\), \(20, 16\), \(0,\), \(21,\)"):
         read_buckets(tmp_path)
 
 

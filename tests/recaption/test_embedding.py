@@ -132,6 +132,16 @@ def test_a_file_embeds_as_its_network_does_by_hand(
     assert rows == pytest.approx(by_hand(PICTURES), abs=1e-5)
 
 
+def test_a_picture_that_lies_on_its_side_is_embedded_upright(script: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: turn by 90 degrees, clockwise
+    lying = encoded(drawing(0).transpose(Image.Transpose.ROTATE_90), exif=exif)
+
+    rows = encoder(config(script))([lying, PICTURES[0]])
+
+    assert rows[0] == pytest.approx(rows[1], abs=1e-6)
+
+
 def test_no_image_is_no_row(script: Path) -> None:
     assert encoder(config(script))([]).shape == (0, 6)
 
