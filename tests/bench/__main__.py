@@ -3,6 +3,7 @@
 python -m tests.bench                           everything, in a few minutes
 python -m tests.bench count --rows 10_000_000   time and memory of one large corpus
 python -m tests.bench index                     an index of a million test images
+python -m tests.bench cifair                    how many human-judged duplicates are found
 python -m tests.bench peers                     what other detectors find of copies, and how fast
 
 Rates are per second of CPU, user and system, children included; on a machine that does other work
@@ -17,7 +18,7 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
@@ -27,7 +28,7 @@ import pyarrow.parquet as pq
 from filters.recipe import Recipe, parse
 from pipelines.manifest import read_manifest
 from pipelines.plan import read_recipe
-from tests.bench import corpus, rivals
+from tests.bench import cifair, corpus, rivals
 from tests.bench.copies import compare_peers
 from tests.bench.lookup import measure_lookups
 from tests.bench.ours import PARTS, Spent, run_timed_decide, run_timed_filter, warm_up
@@ -70,30 +71,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "what", nargs="?", choices=("all", "count", "index", "peers"), default="all"
-    )
+    parser.add_argument("what", nargs="?", choices=_JOBS, default="all")
     parser.add_argument("--rows", type=int, default=ROWS, help="captions (default: %(default)s)")
     parser.add_argument("--entries", type=int, default=ENTRIES, help="of an index")
+    parser.add_argument(
+        "--pictures", type=Path, help="of cifair's unlisted matches: a PNG to write"
+    )
     chosen = parser.parse_args(arguments)
     logging.disable(logging.WARNING)  # Beam's, about packages that it can do without
     warnings.simplefilter("ignore")  # Pillow's, about the real images
     with tempfile.TemporaryDirectory(prefix="altmill-bench-") as name:
-        folder = Path(name)
-        if chosen.what == "count":
-            count_large(folder, chosen.rows)
-            return
-        if chosen.what == "index":
-            for line in measure_lookups(folder, chosen.entries):
-                _say(line)
-            return
-        if chosen.what == "peers":
-            for line in compare_peers(folder):
-                _say(line)
-            return
-        warm_up()
-        measure_text(folder, chosen.rows)
-        measure_images(folder)
+        _JOBS[chosen.what](Path(name), chosen)
+
+
+def _measure_all(folder: Path, chosen: argparse.Namespace) -> None:
+    warm_up()
+    measure_text(folder, chosen.rows)
+    measure_images(folder)
 
 
 def measure_text(folder: Path, rows: int) -> None:
@@ -270,10 +264,23 @@ def _print(lines: list[Line], ours: Line | None) -> None:
         )
 
 
+def _say_all(lines: Iterable[str]) -> None:
+    for line in lines:
+        _say(line)
+
+
 def _say(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
+
+_JOBS: dict[str, Callable[[Path, argparse.Namespace], None]] = {
+    "all": _measure_all,
+    "count": lambda folder, chosen: count_large(folder, chosen.rows),
+    "index": lambda folder, chosen: _say_all(measure_lookups(folder, chosen.entries)),
+    "cifair": lambda folder, chosen: cifair.measure(folder, _say, chosen.pictures),
+    "peers": lambda folder, _: _say_all(compare_peers(folder)),
+}
 
 if __name__ == "__main__":
     main()
