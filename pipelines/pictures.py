@@ -15,7 +15,7 @@ from filters.recipe import Recipe
 from pipelines.image_reader import ImageReader
 from pipelines.images import open_image
 from pipelines.inputs import InputError, Shard
-from pipelines.schema import RADII
+from pipelines.schema import NEAREST
 from pipelines.test_sets import open_indexes, read_images
 
 _SIDE_PX = 160
@@ -58,8 +58,8 @@ def _add_test_images(rows: Iterable[Row], recipe: Recipe) -> None:
     wanted = defaultdict(list)
     for row in rows:
         column = (row["threshold"] or "").partition(" ")[0]
-        if column in RADII:
-            wanted[row[column.replace("distance", "nearest")]].append(row)
+        if column in NEAREST:
+            wanted[row[NEAREST[column]]].append(row)
     if not wanted:
         return
     found: dict[str, bytes] = {}

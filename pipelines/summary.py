@@ -14,7 +14,7 @@ from pipelines.exchange import Run
 from pipelines.hashes import MIN_QUALITY
 from pipelines.inputs import Shard
 from pipelines.pictures import add_pictures
-from pipelines.schema import ALIASES, NEEDED, RADII
+from pipelines.schema import ALIASES, NEAREST, NEEDED, RADII
 
 _TOP = 50
 _MASKS = 40
@@ -75,8 +75,9 @@ def _unjudged(rule: Rule, account: dict[str, Any]) -> int:
 
 
 def _why_skipped(rule: Rule) -> str:
-    if rule.column in RADII:
-        return f"no row has {rule.column}; the recipe's test_sets.indexes is empty"
+    if rule.column in NEAREST:
+        model = " and embedding.model" if rule.column not in RADII else ""
+        return f"no row has {rule.column}, which needs test_sets.indexes{model}"
     needed = [" or ".join(ALIASES[name]) for name in NEEDED.get(rule.column, ())]
     return f"no row has {rule.column}" + "".join(f"; the input has no {name}" for name in needed)
 

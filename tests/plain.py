@@ -172,6 +172,8 @@ LATE = (
     "phash_nearest",
     "pdq_distance",
     "pdq_nearest",
+    "embedding_similarity",
+    "embedding_nearest",
 )
 """Columns of the pixels; the hashes are not told of here, but compared in tests of their own."""
 

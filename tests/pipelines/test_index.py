@@ -191,7 +191,7 @@ def test_what_cannot_be_an_index_is_refused(
         (("--images", tmp_path / "bad", "--skip-bad"), "must hold an image, got none"),
         (
             ("--merge", index, index),
-            "each test set must be in one, got dihedral: [True] and val, val",
+            "must hold each test set once, got val, val; name each once",
         ),
         (("--merge", tmp_path / "empty"), "must be a folder that the job index wrote"),
     ]:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import warnings
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -203,4 +204,58 @@ def test_a_rule_without_an_index_says_that_it_did_not_run(
     assert "cannot run: the recipe's test_sets.indexes is empty" in capsys.readouterr().out
     assert main([*command, "--recipe", str(recipe)]) == 0
     page = (tmp_path / "out" / "report" / "index.html").read_text()
-    assert "test_sets.indexes is empty" in page
+    assert "no row has pdq_distance, which needs test_sets.indexes" in page
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a file with an encoder: pooled pixels through a random matrix."""
+    torch = pytest.importorskip("torch", reason="needs the extra recaption")
+    pytest.importorskip("transformers", reason="needs the extra recaption")
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(
+        torch.nn.AdaptiveAvgPool2d(8), torch.nn.Flatten(), torch.nn.Linear(192, 64, bias=False)
+    )
+    path = tmp_path_factory.mktemp("model") / "encoder.pt"
+    with warnings.catch_warnings(action="ignore"):
+        torch.jit.script(network).save(path)
+    return path
+
+
+@pytest.mark.parametrize("clusters", [0, 6])
+def test_an_embedding_finds_copies_too(
+    clusters: int, model: Path, corpus: Path, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "r.toml"
+    recipe.write_text(
+        f'name = "alike"\nembedding.model = "{model}"\nembedding.size_px = 64\n'
+        f'embedding.clusters = {clusters}\ntest_sets.indexes = ["{tmp_path / "index"}"]\n'
+        "[rules.embedding_similarity]\nmax_inclusive = 0.99\n"
+    )
+    told_index = ["--images", str(corpus / "val"), "--out", str(tmp_path / "index")]
+    told_filter = ["--input", str(corpus / "in"), "--output", str(tmp_path / "out")]
+    options = ["--recipe", str(recipe), "--workers", "1"]
+
+    assert main(["index", *told_index, *options]) == 0
+    assert main(["filter", *told_filter, *options]) == 0
+
+    found = told(tmp_path / "out", "reason", "embedding_nearest", "embedding_similarity")
+    for key, seed in (("same", 0), ("worse", 1), ("small", 2)):
+        reason, nearest, similarity = found[key]
+        assert (reason, nearest) == ("embedding_similarity.test_image", f"val/{seed}.jpg")
+        assert similarity == pytest.approx(1, abs=0.01)
+    assert found["other1"][0] is None
+    assert found["broken0"] == ("intact.image_damaged", None, None)
+
+
+def test_an_index_without_the_recipes_embedding_is_refused(
+    model: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told_filter = ["--input", str(corpus / "in"), "--output", str(tmp_path / "out")]
+    index = f'test_sets.indexes=["{corpus / "index"}"]'
+
+    assert main(["filter", *told_filter, "--set", f"embedding.model={model}"]) == 2
+    assert "embedding.model must have test sets to compare with" in capsys.readouterr().err
+    options = ["--set", f"embedding.model={model}", "--set", index]
+    assert main(["filter", *told_filter, *options]) == 2
+    assert f"must hold embeddings by {model}, got none" in capsys.readouterr().err
