@@ -115,6 +115,57 @@ class TestSets:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Embedding:
+    """How images become vectors whose cosine says how alike they are.
+
+    ALIGN, appendix A, calls a cosine above 0.975 a near-duplicate, by a model that was not
+    published.  Each model has a scale of its own; thresholds that are published are these:
+
+    - SSCD (https://github.com/facebookresearch/sscd-copy-detection), `sscd_disc_mixup`: pairs of
+      DISC's images above 0.75 are copies with 90 % precision.  Its `.torchscript.pt` works as it
+      is, with the size, mean and deviation below.
+    - ISC (https://github.com/lyakaap/ISC21-Descriptor-Track-1st), `isc_ft_v107`: DataComp's
+      threshold is 0.604169.  It is a checkpoint, to be exported by its own package first, made for
+      squares of 512 px.
+    """
+
+    model: str = ""
+    """A path to a file of TorchScript or `torch.export`, or a path or hub id of `transformers`."""
+    size_px: int = 320
+    """A file's model sees images brought to this square, whatever their shape was.
+
+    Source of the default: SSCD's README, for square input.
+    """
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    """What a file's model has subtracted from red, green and blue in [0, 1]; ImageNet's mean."""
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    """What they are divided by then; ImageNet's standard deviation."""
+    clusters: int = 0
+    """Compare an image only with those of an index that share three of the ten nearest of so many
+    clusters; 0: compare it with all of them.
+
+    ALIGN's appendix A says "4K", for speed; what that loses of recall is in the README.
+    """
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.clusters < 2**31:
+            raise RecipeError(
+                f"embedding.clusters must be 0 or more, got {self.clusters:,}; correct it"
+            )
+        if not 0 < self.size_px <= 4096:
+            raise RecipeError(
+                f"embedding.size_px must be from 1 to 4,096, got {self.size_px:,}; correct it"
+            )
+        for name in ("mean", "std"):
+            value = getattr(self, name)
+            if len(value) != 3 or (name == "std" and min(value) <= 0):  # RGB
+                raise RecipeError(
+                    f"embedding.{name} must be three numbers, those of std above 0, got "
+                    f"{list(value)}; correct it"
+                )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """Everything that a filter run was told."""
 
@@ -130,6 +181,7 @@ class Recipe:
     language: LanguageModel = LanguageModel()
     nsfw: Nsfw = Nsfw()
     test_sets: TestSets = TestSets()
+    embedding: Embedding = Embedding()
     rules: tuple[Rule, ...] = ()
 
     def __post_init__(self) -> None:
@@ -150,7 +202,7 @@ class Recipe:
         return _digest(self.as_dict())
 
 
-SECTIONS = ("tables", "images", "language", "nsfw", "test_sets")
+SECTIONS = ("tables", "images", "language", "nsfw", "test_sets", "embedding")
 """What a recipe says of measuring, besides its columns."""
 
 

@@ -6,15 +6,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from filters.recipe import Images
 from filters.rule import RecipeError
 from pipelines.arguments import parser
 from pipelines.audit import run_audit
 from pipelines.audit_plan import AuditPlan, plan_audit
+from pipelines.build_index import IndexPlan, build_index, merge_indexes
 from pipelines.certificate import table
 from pipelines.explain import explain
 from pipelines.hashes import MIN_QUALITY
-from pipelines.index import NAME, IndexPlan, build_index, merge_indexes
+from pipelines.index import NAME
 from pipelines.inputs import InputError
 from pipelines.local import WorkerError
 from pipelines.manifest import ManifestError, read_manifest
@@ -95,14 +95,16 @@ def _index(options: argparse.Namespace, _: Sequence[str]) -> None:
     if options.merge:
         about = merge_indexes(options.merge, options.output)
     else:
+        recipe = read_recipe(options.recipe, options.set)
         about = build_index(
             IndexPlan(
-                name=options.name or Path(options.images).name,
+                name=options.name or Path(options.images).absolute().name,
                 source=options.images,
                 output=options.output,
+                embedding=recipe.embedding,
                 dihedral=not options.upright_only,
                 skip_bad=options.skip_bad,
-                max_pixels=Images().max_pixels,
+                max_pixels=recipe.images.max_pixels,
                 workers=options.workers,
             )
         )
@@ -111,7 +113,7 @@ def _index(options: argparse.Namespace, _: Sequence[str]) -> None:
     if about["flat"]:
         _say(
             f"{about['flat']:,} of them are too flat for hashes (PDQ quality below {MIN_QUALITY}): "
-            "only the same file will match them"
+            "only the same file will match"
         )
     skipped = [name for part in about["test_sets"] for name in part["skipped"]]
     if skipped:

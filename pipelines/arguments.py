@@ -84,6 +84,7 @@ def _add_explain(jobs: Any) -> None:
 
 def _add_index(jobs: Any) -> None:
     job = jobs.add_parser("index", help="hash a test set, to keep it out of training sets")
+    job.description = "Hash a test set.  Of the recipe, [images] and [embedding] count."
     source = job.add_mutually_exclusive_group(required=True)
     source.add_argument(
         "--images", metavar="PATH", help="a folder of image files, or shards with images"
@@ -101,7 +102,7 @@ def _add_index(jobs: Any) -> None:
     job.add_argument(
         "--skip-bad", action="store_true", help="leave out images that cannot be decoded"
     )
-    _add_workers(job)
+    _add_recipe(job)
 
 
 def _add_audit(jobs: Any) -> None:

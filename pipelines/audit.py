@@ -28,7 +28,6 @@ from pipelines.audit_plan import Audit
 from pipelines.certificate import Findings
 from pipelines.local import WorkerError, start_worker
 from pipelines.manifest import code_version, environment
-from pipelines.measure import is_exact
 from pipelines.planted import detectors, hash_copies, hash_corpus, hash_different, look_up, widened
 from pipelines.schema import RADII
 from pipelines.storage import parquet_writer, write_json
@@ -112,7 +111,7 @@ def _state(audit: Audit, rows: pa.Table, found: Findings, damaged: int) -> dict[
         | {name: manifest[name] for name in ("input", "recipe_digest", "rows_in", "kept")},
         "recipe": recipe.as_dict(),
         "rules": {rule.name: rule.threshold for rule in detectors(recipe)},
-        "hashes": "exact" if is_exact(recipe) else "fast",
+        "hashes": recipe.images.hashes,
         "widest": {
             r.name: getattr(widened(recipe).test_sets, RADII[r.column])
             for r in detectors(recipe)

@@ -1,7 +1,7 @@
 """Plan an audit: open what it needs, and draw its samples, before any work."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +9,18 @@ import pyarrow as pa
 
 from filters.recipe import Recipe, from_dict
 from filters.rule import RecipeError
-from pipelines.index import TestIndex, open_index
+from pipelines.index import TestIndex
 from pipelines.manifest import NAME, read_manifest
 from pipelines.planted import (
     CorpusPart,
+    audited,
     detectors,
     read_test_images,
     sample_corpus,
     sample_test_images,
 )
 from pipelines.sources import Part, find_images
+from pipelines.test_sets import check_indexes, open_indexes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,18 +80,20 @@ def plan_audit(plan: AuditPlan) -> Audit:
         raise RecipeError(
             f"recipe {measured.name} of {plan.run} must have a rule with a limit on the distance "
             f"to test images, got {', '.join(rule.name for rule in measured.rules) or 'no rule'}; "
-            "filter with rules.pdq_distance or rules.phash_distance"
+            "filter with rules.pdq_distance, or another such rule"
         )
     if not paths:
         raise RecipeError(
             f"audit must be told what test sets, got no index in the recipe of {plan.run}; name "
             "one with --against"
         )
-    indexes = tuple(open_index(Path(path)) for path in paths)
+    recipe = audited(measured, paths)
+    check_indexes(recipe)
+    indexes = tuple(open_indexes(recipe))
     return Audit(
         plan=plan,
         manifest=manifest,
-        recipe=replace(measured, test_sets=replace(measured.test_sets, indexes=paths)),
+        recipe=recipe,
         indexes=indexes,
         sources=_sources(indexes, plan.images),
         entries=sample_test_images(indexes, plan.sample, plan.seed),

@@ -1,6 +1,6 @@
 """What an audit states: recall, false matches, and what other thresholds would have done."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +22,7 @@ GROUPS = {"benign": "benign copies", "strong": "other copies", "all": "all copie
 """What the summary is of."""
 
 _BOUNDS = 16
+_COSINES = (0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.975, 0.99)
 _BENIGN = np.array([benign for _, _, benign in VARIANTS])
 
 
@@ -35,7 +36,7 @@ class Findings(NamedTuple):
     right: dict[str, NDArray[np.bool_]]
     """The same, where the nearest test image is the one that was copied."""
     widest: dict[str, NDArray[np.float64]]
-    """The distance by the widest search, by the rule's name; NaN where it is not known."""
+    """The distance by the widest search, or the similarity, by rule; NaN where it is not known."""
     flat: NDArray[np.bool_]
     """Copies whose hashes mean nothing."""
 
@@ -128,25 +129,29 @@ def sweep(
         told: What was found of copies.
         others: Rows that are no copies, by origin.
     """
-    if rule.column not in RADII:
-        return []
-    most, configured = WIDEST[RADII[rule.column]], reach(rule, recipe)
-    step = -(-most // _BOUNDS)
-    bounds = sorted({*range(0, most + 1, step), most, configured} - {-1})
-    distances = {
+    values = {
         name: _values(pc.fill_null(pc.cast(rows[f"widest_{rule.column}"], pa.float64()), np.nan))
         for name, rows in others.items()
     }
+    found: Callable[[NDArray[Any], float], Any]
+    if rule.column in RADII:
+        most, configured = WIDEST[RADII[rule.column]], float(reach(rule, recipe))
+        bounds = {*range(0, most + 1, -(-most // _BOUNDS)), most, configured} - {-1}
+        found = np.less_equal
+    else:
+        configured = next((limit.bound for limit in rule.limits() if limit.bound), 1.0)
+        bounds = {*_COSINES, configured}
+        found = np.greater
     copies = told.widest[rule.name]
     return [
-        {"up_to": bound, "configured": bound == configured}
-        | {"benign": rate_of_groups(copies[:, _BENIGN] <= bound)._asdict()}
-        | {"all": rate_of_groups(copies <= bound)._asdict()}
+        {"bound": bound, "configured": bound == configured}
+        | {"benign": rate_of_groups(found(copies[:, _BENIGN], bound))._asdict()}
+        | {"all": rate_of_groups(found(copies, bound))._asdict()}
         | {
-            name: rate(int((known <= bound).sum()), len(known))._asdict()
-            for name, known in distances.items()
+            name: rate(int(found(known, bound).sum()), len(known))._asdict()
+            for name, known in values.items()
         }
-        for bound in bounds
+        for bound in sorted(bounds)
     ]
 
 

@@ -1,5 +1,6 @@
 """What lets a person check an audit: the cases, their pictures, and what to bear in mind."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -12,9 +13,9 @@ from pipelines.audit_plan import Audit
 from pipelines.certificate import ANY, Findings
 from pipelines.inputs import InputError
 from pipelines.manifest import code_version
-from pipelines.planted import VARIANTS, CorpusPart, detectors, make_copy, read_corpus
+from pipelines.pictures import thumbnail
+from pipelines.planted import VARIANTS, WIDEST, CorpusPart, detectors, make_copy, read_corpus
 from pipelines.schema import RADII
-from pipelines.summary import thumbnail
 
 _MOST_MISSED = 1000
 _MOST_PICTURES = 24
@@ -27,7 +28,7 @@ def missed(found: Findings) -> list[dict[str, Any]]:
         {"name": found.names[image], "variant": at}
         | dict(zip(("transform", "strength", "benign"), VARIANTS[at], strict=True))
         | {"too_flat": bool(found.flat[image, at])}
-        | {"distances": {r: _number(far[image, at]) for r, far in found.widest.items()}}
+        | {"values": {r: _number(far[image, at]) for r, far in found.widest.items()}}
         for at in variants
         for image in np.flatnonzero(~found.found[ANY][:, at])
     )
@@ -46,7 +47,7 @@ def matched(recipe: Recipe, rows: pa.Table) -> list[dict[str, Any]]:
         {name: row[name] for name in ("origin", "name", "shard", "row", "uid")}
         | {
             "rules": {
-                rule.name: {"distance": row[rule.column], "test_image": row[rule.also_reads[0]]}
+                rule.name: {"value": row[rule.column], "test_image": row[rule.also_reads[0]]}
                 for rule in rules
                 if row[f"{rule.name}_reason"]
             }
@@ -63,7 +64,7 @@ def agreement(audit: Audit, rows: pa.Table) -> dict[str, int] | None:
     """
     if not _same_indexes(audit):
         return None
-    columns = [rule.column for rule in detectors(audit.recipe) if rule.column in RADII]
+    columns = [rule.column for rule in detectors(audit.recipe)]
     of_corpus = rows.filter(pc.equal(rows["origin"], "corpus"))
     now = {(row["shard"], row["row"]): row for row in of_corpus.to_pylist()}
     then = (
@@ -72,11 +73,18 @@ def agreement(audit: Audit, rows: pa.Table) -> dict[str, int] | None:
         for place in part.places.to_pylist()
     )
     compared = [
-        all(row[name] == place[name] for name in columns)
+        all(_equal(row[name], place[name]) for name in columns)
         for row, place in then
         if row and any(place[name] is not None for name in columns)
     ]
     return {"compared": len(compared), "equal": sum(compared)}
+
+
+def _equal(value: float | None, other: float | None) -> bool:
+    """Say whether two values are the same, but for what the size of a model's batch may change."""
+    if value is None or other is None:
+        return value is other
+    return math.isclose(value, other, abs_tol=1e-4)
 
 
 def _same_indexes(audit: Audit) -> bool:
@@ -184,8 +192,7 @@ def _missed_card(audit: Audit, case: dict[str, Any], copied: Mapping[str, bytes]
 
 def _matched_cards(audit: Audit, cases: list[dict[str, Any]]) -> list[dict[str, Any]]:
     limit = audit.recipe.images.max_pixels
-    nearest = sorted(cases, key=lambda case: min(r["distance"] for r in case["rules"].values()))
-    shown = nearest[:_MOST_PICTURES]
+    shown = sorted(cases, key=_apart)[:_MOST_PICTURES]
     images = dict(_images(audit, shown))
     tests = {told["test_image"] for case in shown for told in case["rules"].values()}
     originals = dict(_test_images(audit, tests))
@@ -222,5 +229,16 @@ def _test_images(audit: Audit, names: set[str]) -> Iterator[tuple[str, bytes]]:
             continue
 
 
-def _number(distance: float) -> int | None:
-    return None if np.isnan(distance) else int(distance)
+def _apart(case: dict[str, Any]) -> float:
+    """Return how far a match is from its test image, as a share of what it may be."""
+    shares = (
+        told["value"] / WIDEST[RADII[name]] if name in RADII else 1 - told["value"]
+        for name, told in case["rules"].items()
+    )
+    return float(min(shares))
+
+
+def _number(value: float) -> float | None:
+    if np.isnan(value):
+        return None
+    return int(value) if value == int(value) else round(value, 4)

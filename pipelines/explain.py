@@ -16,6 +16,7 @@ from pipelines import lookup, ngrams
 from pipelines.decide import decisions_path
 from pipelines.manifest import NAME, ManifestError, measured_folder, read_manifest
 from pipelines.measure import columns_path
+from pipelines.schema import OF_HASHES
 
 _INPUTS = ("uid", "key", "url", "caption")
 _RAREST = 5
@@ -57,6 +58,7 @@ def _story(row: pa.RecordBatch, place: str, output: Path, manifest: dict[str, An
     lines += ["", "input", *_pairs({name: values[name] for name in _INPUTS[2:]})]
     hidden = (*_INPUTS, "reason", "value", "threshold")
     measured = {k: v for k, v in values.items() if k not in hidden}
+    measured = {k: v for k, v in measured.items() if v is not None or k not in OF_HASHES}
     lines += ["", "measured", *_pairs(measured | {"error": values["error"] or "none"})]
     lines += ["", f"rules of recipe {manifest['recipe']['name']}, in the order of judging"]
     for rule in all_rules(from_dict(manifest["recipe"], NAME).rules):

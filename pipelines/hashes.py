@@ -42,6 +42,7 @@ _PDQ_SIDES_PX = (5, 65_535)
 
 _LOBES = 3
 _ORIENTATION = 274
+_UPRIGHT, _MIRRORED, _FLIPPED, _TRANSPOSED = 1, (2, 3, 6, 7), (3, 4, 7, 8), (5, 6, 7, 8)
 _LUMINANCE: Floats = np.array([0.299, 0.587, 0.114], np.float32)
 
 _NO_PDQ = np.zeros((_PDQ_GRID, _PDQ_GRID), np.float32)
@@ -80,20 +81,35 @@ def shrink(data: bytes, max_pixels: int, *, exact: bool) -> Grids | None:
     def look() -> Grids:
         with open_image(data, max_pixels) as image:
             reduced = None if exact or image.format != "JPEG" else _reduced(image, data)
-            return reduced or _whole(image)
+            return reduced or _whole(image, [_UPRIGHT])[0]
 
     return guarded(look, None)
 
 
-def _whole(image: Image.Image) -> Grids:
+def dihedral(data: bytes, max_pixels: int) -> list[Grids] | None:
+    """Shrink the eight images that flips and quarter turns make of an image, itself first."""
+
+    def look() -> list[Grids]:
+        with open_image(data, max_pixels) as image:
+            return _whole(image, range(_UPRIGHT, 9))
+
+    return guarded(look, None)
+
+
+def _whole(image: Image.Image, orientations: Sequence[int]) -> list[Grids]:
+    """Decode an image whole, and shrink it as if it lay in each of some EXIF orientations."""
     ImageOps.exif_transpose(image, in_place=True)
     side = (_PHASH_GRID, _PHASH_GRID)
     small = np.asarray(image.convert("L").resize(side, Image.Resampling.LANCZOS))
+    eye = np.eye(_PHASH_GRID, dtype=np.uint8)
     if not _has_pdq(image):
-        return Grids(small, _NO_PDQ)
+        return [Grids(_shrunk(small, eye, eye, n), _NO_PDQ) for n in orientations]
     luminance: Floats = np.asarray(image.convert("RGB"), np.float32) @ _LUMINANCE
     rows, columns = (_pdq_samples(size, size, 1.0) for size in luminance.shape)
-    return Grids(small, rows @ (luminance @ columns.T))
+    return [
+        Grids(_shrunk(small, eye, eye, n), _shrunk(luminance, rows, columns, n))
+        for n in orientations
+    ]
 
 
 def _reduced(image: Image.Image, data: bytes) -> Grids | None:
@@ -110,12 +126,24 @@ def _reduced(image: Image.Image, data: bytes) -> Grids | None:
     scale = _scale((image.height, image.width), gray.shape)
     rows = _samples(image.height, gray.shape[0], scale)
     columns = _samples(image.width, gray.shape[1], scale)
-    lines = gray.astype(np.float32) @ columns.T
-    phash = rows[:_PHASH_GRID] @ lines[:, :_PHASH_GRID]
-    pdq = rows[_PHASH_GRID:] @ lines[:, _PHASH_GRID:]
-    levels = np.clip(np.rint(phash), 0, 255).astype(np.uint8)  # what is flat must stay flat
-    orientation = image.getexif().get(_ORIENTATION, 1)
-    return Grids(_turned(levels, orientation), _turned(pdq, orientation))
+    both = _shrunk(gray.astype(np.float32), rows, columns, image.getexif().get(_ORIENTATION, 1))
+    levels = np.clip(np.rint(both[:_PHASH_GRID, :_PHASH_GRID]), 0, 255)  # what is flat stays flat
+    return Grids(levels.astype(np.uint8), both[_PHASH_GRID:, _PHASH_GRID:])
+
+
+def _shrunk(
+    pixels: NDArray[Any], rows: NDArray[Any], columns: NDArray[Any], orientation: int
+) -> NDArray[Any]:
+    """Take the samples of an image, turned upright from an EXIF orientation.
+
+    Not the samples are turned but the image: PDQ does not take them symmetrically.
+    """
+    flipped, mirrored = orientation in _FLIPPED, orientation in _MIRRORED
+    if orientation in _TRANSPOSED:
+        flipped, mirrored = mirrored, flipped
+    samples = (rows[:, ::-1] if flipped else rows) @ pixels
+    samples = samples @ (columns[:, ::-1] if mirrored else columns).T
+    return samples.T if orientation in _TRANSPOSED else samples
 
 
 def _has_pdq(image: Image.Image) -> bool:
@@ -133,23 +161,10 @@ def hashes(grids: Grids) -> Hashes:
     return Hashes(phash, pdq, _quality(grids.pdq))
 
 
-def dihedral(grids: Grids) -> list[Grids]:
-    """Return the eight variants of an image that flips and quarter turns make, itself first."""
-    return [Grids(*(_turned(grid, n) for grid in grids)) for n in range(1, 9)]
-
-
 def packed(hexes: Sequence[str], bits: int) -> NDArray[np.uint64]:
     """Return hashes in hex as numbers, (n, bits / 64)."""
     raw = np.frombuffer(bytes.fromhex("".join(hexes)), ">u8")
     return raw.astype(np.uint64).reshape(-1, bits // 64)
-
-
-def _turned(grid: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Return a grid turned upright from an EXIF orientation, 1 to 8; others are ignored."""
-    turned = grid.T if orientation in (5, 6, 7, 8) else grid
-    if orientation in (2, 3, 6, 7):
-        turned = turned[:, ::-1]
-    return turned[::-1] if orientation in (3, 4, 7, 8) else turned
 
 
 @lru_cache(1024)

@@ -7,14 +7,9 @@ indexes/imagenet-val/
   sha256/          digests of the files, sorted
 """
 
-import hashlib
-import os
-import shutil
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from functools import cache, partial
-from multiprocessing import get_context
+from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +17,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
+from filters.recipe import Embedding
 from filters.rule import RecipeError
 from pipelines import hamming
-from pipelines.hashes import BITS, MIN_QUALITY, VERSION, Grids, dihedral, hashes, packed, shrink
-from pipelines.images import read_header
-from pipelines.inputs import InputError
-from pipelines.local import start_worker
-from pipelines.manifest import code_version
-from pipelines.sources import Part, find_images
-from pipelines.storage import ipc_writer, read_ipc, read_json, replacing, write_json
+from pipelines.buckets import Found, Vectors, most_similar_exact, read_buckets
+from pipelines.hashes import BITS, VERSION, packed
+from pipelines.storage import read_ipc, read_json
+from recaption.embedding import digest
 
 FORMAT = 1
 NAME = "index.json"
+BUCKETS = "embedding"
 SCHEMA = pa.schema(
     [
         ("test_set", pa.string()),
@@ -51,69 +43,18 @@ SCHEMA = pa.schema(
 )
 """`images.arrow`; of a dihedral index, the hashes are those of the eight variants."""
 
-_NAMED = 5
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IndexPlan:
-    """What an index is made of."""
-
-    name: str
-    source: str
-    output: Path
-    dihedral: bool
-    """Hash the eight flips and quarter turns of each test image."""
-    skip_bad: bool
-    max_pixels: int
-    workers: int
-
-
-def build_index(plan: IndexPlan) -> dict[str, Any]:
-    """Build the index of a test set; return what its index.json says.
+def describe(embedding: Embedding) -> dict[str, Any]:
+    """Say how vectors are made, so that only comparable ones are compared.
 
     Raises:
-        InputError: There is no image, or one cannot be decoded and bad ones are not to be skipped.
-        FileExistsError: The output is there already.
+        RecipeError: The model is not there, or the extra is not installed.
     """
-    _check_new(plan.output)
-    parts = find_images(plan.source, plan.output)
-    read = partial(_read_part, plan)
-    found: list[pa.RecordBatch] = []
-    bad: list[str] = []
-    with ProcessPoolExecutor(plan.workers, get_context("spawn"), start_worker) as pool:
-        for batch, refused in tqdm(pool.map(read, parts), total=len(parts), unit=" parts"):
-            found.append(batch)
-            bad += refused
-    if bad and not plan.skip_bad:
-        raise InputError(
-            f"test images must be decodable, got {len(bad)} that are not: "
-            f"{', '.join(bad[:_NAMED])}{', ...' * (len(bad) > _NAMED)}; repair them, or leave them "
-            "out with --skip-bad"
-        )
-    entries = pa.Table.from_batches(found, SCHEMA)
-    source = {"name": plan.name, "source": str(parts[0].root), "images": len(entries)}
-    return _write(plan.output, entries, [source | {"skipped": sorted(bad)}], dihedral=plan.dihedral)
-
-
-def merge_indexes(paths: Sequence[Path], output: Path) -> dict[str, Any]:
-    """Merge indexes into one; return what its index.json says.
-
-    Raises:
-        RecipeError: One is no index, or they differ in what they hold, or share a test set.
-        FileExistsError: The output is there already.
-    """
-    _check_new(output)
-    opened = [open_index(path) for path in paths]
-    kinds = {index.about["dihedral"] for index in opened}
-    names = [part["name"] for index in opened for part in index.about["test_sets"]]
-    if len(kinds) > 1 or len(set(names)) < len(names):
-        raise RecipeError(
-            "merged indexes must all be dihedral or all upright, and each test set must be in one, "
-            f"got dihedral: {sorted(kinds)} and {', '.join(sorted(names))}; build them alike"
-        )
-    entries = pa.concat_tables([index.entries for index in opened])
-    parts = [part for index in opened for part in index.about["test_sets"]]
-    return _write(output, entries, parts, dihedral=kinds.pop())
+    return asdict(embedding) | {
+        "digest": digest(embedding.model),
+        "mean": list(embedding.mean),
+        "std": list(embedding.std),
+    }
 
 
 def open_index(path: Path) -> "TestIndex":
@@ -142,6 +83,9 @@ class TestIndex:
         self._digests, self._of_digest = (
             _load(path / "sha256" / f"{name}.npy") for name in ("digests", "entries")
         )
+        embedded = self.about["embedding"]
+        self._buckets = read_buckets(path / BUCKETS) if embedded and embedded["clusters"] else None
+        self.vectors: Vectors | None = _load(path / BUCKETS / "vectors.npy") if embedded else None
 
     def nearest(self, kind: str, queries: NDArray[np.uint64], radius: int) -> hamming.Nearest:
         """Find the test image with the nearest hash of a kind; see `hamming.Index.nearest`."""
@@ -155,6 +99,18 @@ class TestIndex:
         """Count the test images, those of equal hashes once, up to `radius` bits away; slowly."""
         apart = np.bitwise_count(self._hashes[kind].hashes ^ query).sum(axis=1)
         return len(np.unique(self._of_hash[kind][apart <= radius]))
+
+    def most_similar(self, queries: Vectors) -> Found:
+        """Find the test image with the most similar embedding, of those in the same buckets.
+
+        Raises:
+            RecipeError: The index holds no embeddings.
+        """
+        if self.vectors is None:
+            raise RecipeError(f"index {self.path} must hold embeddings, got none; build it again")
+        if self._buckets:
+            return self._buckets.most_similar(queries)
+        return most_similar_exact(queries, self.vectors)
 
     def same_files(self, sha256: Sequence[str]) -> NDArray[np.int64]:
         """Return the test image with each digest; -1 where there is none."""
@@ -186,90 +142,6 @@ def _about(path: Path) -> dict[str, Any]:
             f"{versions[0]} and {versions[1]}; build it again"
         )
     return about
-
-
-def _check_new(output: Path) -> None:
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise FileExistsError(
-            f"{output} must be a new or an empty folder, got one with files; remove it, or "
-            "choose another"
-        )
-
-
-def _read_part(plan: IndexPlan, part: Part) -> tuple[pa.RecordBatch, list[str]]:
-    """Hash the images of a part; return what is known of them, and the names of the bad ones."""
-    rows, bad = [], []
-    threadpool_limits(1, "blas")  # this process is one of a pool
-    for name, image in part.read():
-        header = read_header(image, plan.max_pixels)
-        grids = None if header.error else shrink(image, plan.max_pixels, exact=True)
-        if grids is None:
-            bad.append(name)
-            continue
-        rows.append(
-            {
-                "test_set": plan.name,
-                "name": name,
-                "sha256": hashlib.sha256(image).hexdigest(),
-                "width": header.width,
-                "height": header.height,
-            }
-            | _hashes(grids, plan)
-        )
-    return pa.RecordBatch.from_pylist(rows, SCHEMA), bad
-
-
-def _hashes(grids: Grids, plan: IndexPlan) -> dict[str, Any]:
-    variants = [hashes(variant) for variant in (dihedral(grids) if plan.dihedral else [grids])]
-    return {
-        "phash": [variant.phash for variant in variants],
-        "pdq": [variant.pdq for variant in variants],
-        "pdq_quality": variants[0].pdq_quality,
-    }
-
-
-def _write(
-    output: Path, table: pa.Table, test_sets: list[dict[str, Any]], *, dihedral: bool
-) -> dict[str, Any]:
-    """Write an index, whole or not at all."""
-    if not len(table):
-        raise InputError(f"an index must hold an image, got none for {output}; check the images")
-    entries = table.combine_chunks().to_batches()[0]
-    telling = pc.greater_equal(entries["pdq_quality"], MIN_QUALITY)
-    about = {
-        "format": FORMAT,
-        "hashes": VERSION,
-        "altmill": code_version(),
-        "test_sets": test_sets,
-        "images": len(entries),
-        "flat": len(entries) - pc.sum(telling).as_py(),
-        "dihedral": dihedral,
-        "digest": hashlib.sha256("".join(entries["sha256"].to_pylist()).encode()).hexdigest(),
-    }
-    folder = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-    try:
-        with ipc_writer(folder / "images.arrow", SCHEMA) as sink:
-            sink.write_batch(entries)
-        for kind in BITS:
-            hexes = entries[kind].filter(telling).flatten().to_pylist()
-            hashed, first = np.unique(packed(hexes, BITS[kind]), axis=0, return_index=True)
-            of = np.flatnonzero(telling)[first // (8 if dihedral else 1)]
-            hamming.write_index(folder / kind, hashed)
-            _save(folder / kind / "entries.npy", of.astype(np.uint32))
-        digests = packed(entries["sha256"].to_pylist(), 256)
-        order = np.lexsort(digests.T[::-1])
-        _save(folder / "sha256" / "digests.npy", digests[order])
-        _save(folder / "sha256" / "entries.npy", order.astype(np.uint32))
-        write_json(folder / NAME, about)
-        folder.replace(output)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    return about
-
-
-def _save(path: Path, array: NDArray[Any]) -> None:
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.save(file, array)
 
 
 def _load(path: Path) -> NDArray[Any]:

@@ -26,11 +26,16 @@ from pipelines.images import decodes
 from pipelines.inputs import Shard
 from pipelines.schema import COLUMNS
 from pipelines.storage import parquet_writer, read_ipc
-from pipelines.test_sets import test_distances
+from pipelines.test_sets import similarities, test_distances
+from recaption.embedding import encoder
 from recaption.nsfw import BATCH, scorer
 
+_EMBEDDED = ("embedding_similarity", "embedding_nearest")
 _SEEN = pa.schema(
-    [COLUMNS.field(name) for name in ("error", "decoded", *Hashes._fields, "nsfw_score")]
+    [
+        COLUMNS.field(name)
+        for name in ("error", "decoded", *Hashes._fields, "nsfw_score", *_EMBEDDED)
+    ]
 )
 """What a look at an image's pixels may tell."""
 
@@ -91,53 +96,54 @@ def _with_pixels(
     """Measure what needs the pixels, for rows that nothing else drops."""
     recipe = run.recipe
     hashing = recipe.images.hashes != "when_needed" or recipe.test_sets.indexes
-    if not (recipe.images.decode or recipe.nsfw.model or hashing):
+    if not (recipe.images.decode or recipe.nsfw.model or hashing):  # embeddings come with hashes
         return columns
     survivors = pc.is_null(judge(columns, recipe.rules)["reason"])
     at = np.flatnonzero(survivors.to_numpy(zero_copy_only=False))
     looks: list[dict[str, Any]] = []
     for some in _batched(images.read(row + at, columns.take(pa.array(at))), BATCH):
-        looks += _look(recipe, some, hashing=bool(hashing))
+        looks += look_at(recipe, some, hashing=bool(hashing))
     seen = pa.RecordBatch.from_pylist(looks, _SEEN)
     found = {name: seen[name] for name in ("error", "decoded")}
     if hashing:
         found |= {name: seen[name] for name in Hashes._fields}
     if recipe.nsfw.model:
         found["nsfw_score"] = seen["nsfw_score"]
+    if recipe.embedding.model:
+        found |= {name: seen[name] for name in _EMBEDDED}
     for name, values in found.items():
         columns = _with(columns, name, survivors, values)
     return _with_test_images(recipe, columns) if recipe.test_sets.indexes else columns
 
 
-def _look(recipe: Recipe, images: Sequence[bytes], *, hashing: bool) -> list[dict[str, Any]]:
+def look_at(recipe: Recipe, images: Sequence[bytes], *, hashing: bool) -> list[dict[str, Any]]:
     """Decode images, hash them, and score those that can be decoded."""
+    exact = is_exact(recipe)
     looks: list[dict[str, Any]] = []
     for image in images:
         found: dict[str, Any] = {}
         if hashing:
-            hashed = hash_image(recipe, image)
-            found = hashed._asdict() if hashed else {}
-            found["decoded"] = hashed is not None
+            grids = shrink(image, recipe.images.max_pixels, exact=exact)
+            found = hashes(grids)._asdict() if grids else {}
+            found["decoded"] = grids is not None
         else:
             found["decoded"] = decodes(image, recipe.images.max_pixels)
         looks.append(found | {"error": None if found["decoded"] else "image_damaged"})
-    if recipe.nsfw.model:
-        whole = [at for at, look in enumerate(looks) if look["decoded"]]
-        scores = scorer(recipe.nsfw)([images[at] for at in whole]) if whole else []
-        for at, score in zip(whole, scores, strict=True):
+    whole = [at for at, look in enumerate(looks) if look["decoded"]]
+    intact = [images[at] for at in whole]
+    if recipe.nsfw.model and whole:
+        for at, score in zip(whole, scorer(recipe.nsfw)(intact), strict=True):
             looks[at]["nsfw_score"] = score
+    if recipe.embedding.model and whole:
+        alike = similarities(recipe, encoder(recipe.embedding)(intact))
+        for at, similar in zip(whole, alike, strict=True):
+            looks[at] |= similar
     return looks
-
-
-def hash_image(recipe: Recipe, image: bytes) -> Hashes | None:
-    """Hash an image as a recipe says; None where it cannot be decoded."""
-    grids = shrink(image, recipe.images.max_pixels, exact=is_exact(recipe))
-    return hashes(grids) if grids else None
 
 
 def is_exact(recipe: Recipe) -> bool:
     """Say whether images are decoded in full before they are hashed."""
-    return recipe.images.hashes == "exact" or bool(recipe.nsfw.model)
+    return bool(recipe.images.hashes == "exact" or recipe.nsfw.model or recipe.embedding.model)
 
 
 def _with_test_images(recipe: Recipe, columns: pa.RecordBatch) -> pa.RecordBatch:

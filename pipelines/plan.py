@@ -13,8 +13,8 @@ from pipelines.exchange import Run
 from pipelines.inputs import Shard, find_shards
 from pipelines.language import identifier
 from pipelines.manifest import NAME, measured_folder, plan_digest, read_manifest
-from pipelines.schema import NEEDED, RADII
-from pipelines.test_sets import open_indexes
+from pipelines.schema import NEAREST, NEEDED, RADII
+from pipelines.test_sets import check_indexes
 from recaption.nsfw import scorer
 
 _PARTITION_ROWS = 250_000
@@ -38,11 +38,14 @@ class Plan:
 
     def lacks(self, rule: Rule) -> str:
         """Say what a rule would need, or "" if it can run."""
-        if rule.column in RADII and not self.run.recipe.test_sets.indexes:
+        recipe = self.run.recipe
+        if rule.column in NEAREST and not recipe.test_sets.indexes:
             return "the recipe's test_sets.indexes is empty"
+        if rule.column in NEAREST and rule.column not in RADII and not recipe.embedding.model:
+            return "the recipe's embedding.model is empty"
         needed = NEEDED.get(rule.column, ())
         has_bytes = any(shard.kind != "metadata" for shard in self.shards)
-        scored = rule.column == "nsfw_score" and self.run.recipe.nsfw.model
+        scored = rule.column == "nsfw_score" and recipe.nsfw.model
         if not needed or scored or (rule.column in _FROM_BYTES and has_bytes):
             return ""
         present = {name for shard in self.shards for name in shard.columns}
@@ -84,7 +87,7 @@ def plan_filter(
     identifier(recipe.language.model)
     if recipe.nsfw.model:
         scorer(recipe.nsfw)
-    open_indexes(recipe)
+    check_indexes(recipe)
     root, shards = find_shards(source, recipe.columns, output)
     _check(recipe, shards)
     partitions = _partitions(shards)
@@ -132,39 +135,45 @@ def plan_decide(source: Path, output: Path, recipe: Recipe, *, workers: int) -> 
     return Plan(run=run, shards=tuple(shards), digest=recipe.digest)
 
 
+_ALONE = "got an input of metadata alone; leave it"
+
+
 def _check(recipe: Recipe, shards: Sequence[Shard]) -> None:
     """Check a recipe against the input."""
-    if recipe.materialise and any(shard.kind == "metadata" for shard in shards):
+    of_images = {
+        f"materialise must have image bytes to write, {_ALONE} out, download the images of "
+        "subset.npy, and filter those": recipe.materialise,
+        f"nsfw.model must have image bytes to score, {_ALONE} empty": recipe.nsfw.model,
+        f"test_sets.indexes must have image bytes to look for, {_ALONE} empty, download the "
+        "images, and filter those": recipe.test_sets.indexes,
+    }
+    for sentence, wanted in of_images.items():
+        if wanted and any(shard.kind == "metadata" for shard in shards):
+            raise RecipeError(sentence)
+    if recipe.embedding.model and not recipe.test_sets.indexes:
         raise RecipeError(
-            "materialise must have image bytes to write, got an input of metadata alone; leave it "
-            "out, download the images of subset.npy, and filter those"
-        )
-    if recipe.nsfw.model and any(shard.kind == "metadata" for shard in shards):
-        raise RecipeError(
-            "nsfw.model must have image bytes to score, got an input of metadata alone; leave it "
-            "empty"
-        )
-    if recipe.test_sets.indexes and any(shard.kind == "metadata" for shard in shards):
-        raise RecipeError(
-            "test_sets.indexes must have image bytes to look for, got an input of metadata alone; "
-            "leave it empty, download the images, and filter those"
+            "embedding.model must have test sets to compare with, got no test_sets.indexes; name "
+            "them, or leave the model empty"
         )
     for rule in recipe.rules:
-        if rule.column in RADII:
-            radius = getattr(recipe.test_sets, RADII[rule.column])
-            if any(lim.broken(pa.array([radius + 1]))[0].as_py() for lim in rule.limits()):
-                raise RecipeError(
-                    f"rules.{rule.name} must keep what is further than test_sets."
-                    f"{RADII[rule.column]}, {radius}, got {rule.threshold}; raise the radius"
-                )
-        bound = rule.name == "ngram_rank" and max(
-            (limit.bound or 0 for limit in rule.limits()), default=0
-        )
-        if bound and bound > recipe.tables.max_ngrams:
+        _check_bounds(rule, recipe)
+
+
+def _check_bounds(rule: Rule, recipe: Recipe) -> None:
+    """Check that a rule asks for no more than is measured."""
+    if rule.column in RADII:
+        radius = getattr(recipe.test_sets, RADII[rule.column])
+        if any(limit.broken(pa.array([radius + 1]))[0].as_py() for limit in rule.limits()):
             raise RecipeError(
-                f"rules.ngram_rank must ask for ranks within tables.max_ngrams, "
-                f"{recipe.tables.max_ngrams:,}, got {bound:,}; raise tables.max_ngrams"
+                f"rules.{rule.name} must keep what is further than test_sets."
+                f"{RADII[rule.column]}, {radius}, got {rule.threshold}; raise the radius"
             )
+    bound = max((limit.bound or 0 for limit in rule.limits()), default=0)
+    if rule.name == "ngram_rank" and bound > recipe.tables.max_ngrams:
+        raise RecipeError(
+            f"rules.ngram_rank must ask for ranks within tables.max_ngrams, "
+            f"{recipe.tables.max_ngrams:,}, got {bound:,}; raise tables.max_ngrams"
+        )
 
 
 def _partitions(shards: Sequence[Shard]) -> int:

@@ -6,6 +6,7 @@ They are read and hashed here, and looked for in the indexes, by the code that a
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,17 +17,18 @@ import pyarrow.parquet as pq
 from threadpoolctl import threadpool_limits
 
 from filters.nearest import Nearest
-from filters.recipe import Recipe
+from filters.recipe import Nsfw, Recipe
 from pipelines.copies import TRANSFORMS, upright
 from pipelines.hashes import BITS, packed
 from pipelines.image_reader import ImageReader
 from pipelines.index import TestIndex
 from pipelines.inputs import InputError, Shard
 from pipelines.manifest import measured_folder
-from pipelines.measure import columns_path, hash_image
-from pipelines.schema import RADII
+from pipelines.measure import columns_path, is_exact, look_at
+from pipelines.schema import NEAREST, RADII
 from pipelines.sources import Part, find_images
 from pipelines.test_sets import open_indexes, test_distances
+from recaption.nsfw import BATCH
 
 VARIANTS = (("same file", "", True), *((t.name, t.strength, t.benign) for t in TRANSFORMS))
 """The name, the strength and whether it is benign of each copy of an image."""
@@ -46,6 +48,8 @@ ROWS = pa.schema(
         ("phash", pa.string()),
         ("pdq", pa.string()),
         ("pdq_quality", pa.int32()),
+        ("embedding_similarity", pa.float64()),
+        ("embedding_nearest", pa.string()),
     ]
 )
 """`origin` is `copy`, `corpus` or `different`; `variant` of a copy is its place in `VARIANTS`."""
@@ -151,7 +155,7 @@ def sample_corpus(
 
 
 def _places(measured: Path, shard: Shard) -> pa.RecordBatch:
-    names = ["uid", "key", "image_offset", "image_bytes", *RADII]
+    names = ["uid", "key", "image_offset", "image_bytes", *NEAREST]
     table = pq.read_table(columns_path(measured, shard.name), columns=names)
     table = table.append_column("row", pa.array(np.arange(len(table))))
     table = table.filter(pc.fill_null(pc.greater(table["image_bytes"], 0), False))
@@ -207,17 +211,30 @@ def hash_different(recipe: Recipe, part: Part) -> pa.RecordBatch:
 
 def _hashed(recipe: Recipe, images: Iterable[tuple[dict[str, Any], bytes]]) -> pa.RecordBatch:
     rows = []
+    pairs = iter(images)
     with threadpool_limits(1, "blas"):  # all cores have a process already
-        for known, data in images:
-            hashed = hash_image(recipe, data)
-            found = hashed._asdict() if hashed else {}
-            rows.append(known | {"sha256": hashlib.sha256(data).hexdigest()} | found)
+        while some := list(islice(pairs, BATCH)):
+            looks = look_at(recipe, [data for _, data in some], hashing=True)
+            for (known, data), seen in zip(some, looks, strict=True):
+                rows.append(known | {"sha256": hashlib.sha256(data).hexdigest()} | seen)
     return pa.RecordBatch.from_pylist(rows, ROWS)
 
 
 def detectors(recipe: Recipe) -> list[Nearest]:
-    """Return the rules of a recipe that look for test images."""
-    return [rule for rule in recipe.rules if isinstance(rule, Nearest) and rule.limits()]
+    """Return the rules of a recipe that look for test images, and can."""
+    rules = [rule for rule in recipe.rules if isinstance(rule, Nearest) and rule.limits()]
+    return [rule for rule in rules if rule.column in RADII or recipe.embedding.model]
+
+
+def audited(recipe: Recipe, indexes: tuple[str, ...]) -> Recipe:
+    """Return a recipe that only looks for test images, as a run by `recipe` does, in indexes."""
+    hashes = "exact" if is_exact(recipe) else "fast"
+    return replace(
+        recipe,
+        test_sets=replace(recipe.test_sets, indexes=indexes),
+        images=replace(recipe.images, hashes=hashes),
+        nsfw=Nsfw(),
+    )
 
 
 def widened(recipe: Recipe) -> Recipe:
@@ -237,8 +254,9 @@ def look_up(recipe: Recipe, rows: pa.RecordBatch) -> pa.RecordBatch:
         For each rule: its column, the name of the nearest test image, why it drops the image or a
         null, its column by the widest search, and how many test images the rule finds.
     """
-    found = test_distances(recipe, rows)
-    wide = test_distances(widened(recipe), rows)
+    embedded = {name: rows[name] for name in ("embedding_similarity", "embedding_nearest")}
+    found = test_distances(recipe, rows) | embedded
+    wide = test_distances(widened(recipe), rows) | embedded
     told = pa.record_batch(found)
     columns: dict[str, pa.Array] = {}
     for rule in detectors(recipe):
@@ -259,7 +277,10 @@ def reach(rule: Nearest, recipe: Recipe) -> int:
 def _count_pairs(
     recipe: Recipe, rule: Nearest, rows: pa.RecordBatch, reasons: pa.Array
 ) -> pa.Array:
-    """Count the test images that each image is dropped for; of a copy, one is enough."""
+    """Count the test images that each image is dropped for; of a copy, one is enough.
+
+    By embeddings an image counts once, as its vector is not kept.
+    """
     pairs = pc.cast(pc.is_valid(reasons), pa.int64()).to_numpy().copy()
     if rule.column in RADII:
         kind, most = rule.column.partition("_")[0], reach(rule, recipe)

@@ -72,6 +72,8 @@ COLUMNS = pa.schema(
         ("phash_nearest", pa.string()),
         ("pdq_distance", pa.int32()),
         ("pdq_nearest", pa.string()),
+        ("embedding_similarity", pa.float32()),
+        ("embedding_nearest", pa.string()),
     ]
 )
 """`columns/<shard>.parquet`: what was measured, one row per input row, null where unknown.
@@ -79,11 +81,22 @@ COLUMNS = pa.schema(
 `image_offset` is the byte at which a tar shard's image begins; `decoded` says that its pixels were
 decoded, which only rows are whose other columns break no rule.  The hashes are in hex, and known of
 decoded images; `<hash>_distance` is how many bits the nearest test image's differ in, one more than
-the recipe's radius if there is none within that, and null if the image is too flat to tell.
+the recipe's radius if there is none within that, and null if the image is too flat to tell;
+`embedding_similarity` is the cosine of the most similar test image.
 """
+
+OF_HASHES = tuple(COLUMNS.names[COLUMNS.names.index("phash") :])
+"""The columns that are known only where images are hashed or embedded."""
 
 RADII = {"phash_distance": "phash_radius", "pdq_distance": "pdq_radius"}
 """Distances to test images, with how far a recipe's `[test_sets]` says to look for them."""
+
+NEAREST = {
+    "phash_distance": "phash_nearest",
+    "pdq_distance": "pdq_nearest",
+    "embedding_similarity": "embedding_nearest",
+}
+"""What is measured of the nearest test image, with the column of its name."""
 
 NEEDED = {
     "shorter_side_px": ("width", "height"),

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from pipelines.inputs import InputError, Shard, find_shards
 from pipelines.rows import read_rows
@@ -11,13 +12,12 @@ from pipelines.schema import IMAGE_EXTENSIONS
 _FILES_AT_ONCE = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Some images of a source: files, or a shard."""
+class Part(Protocol):
+    """Some images of a source."""
 
-    root: Path
-    files: Sequence[Path] = ()
-    shard: Shard | None = None
+    @property
+    def root(self) -> Path:
+        """The source."""
 
     def read(self, wanted: Collection[str] | None = None) -> Iterator[tuple[str, bytes]]:
         """Yield names and bytes; of all images, or of those that are wanted.
@@ -25,18 +25,38 @@ class Part:
         Raises:
             InputError: The part cannot be read to its end.
         """
-        if self.shard is None:
-            for path in self.files:
-                name = path.relative_to(self.root).as_posix()
-                if wanted is None or name in wanted:
-                    yield name, path.read_bytes()
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Image files, named by their paths."""
+
+    root: Path
+    files: Sequence[Path]
+
+    def read(self, wanted: Collection[str] | None = None) -> Iterator[tuple[str, bytes]]:
+        for path in self.files:
+            name = path.relative_to(self.root).as_posix()
+            if wanted is None or name in wanted:
+                yield name, path.read_bytes()
+
+
+@dataclass(frozen=True, slots=True)
+class ShardImages:
+    """The images of a shard, named by its name and their keys."""
+
+    root: Path
+    shard: Shard
+
+    def read(self, wanted: Collection[str] | None = None) -> Iterator[tuple[str, bytes]]:
+        prefix = f"{self.shard.name}/"
+        if wanted is not None and not any(name.startswith(prefix) for name in wanted):
             return
         damage: list[str] = []
         for rows in read_rows(self.shard, damage):
             for key, image in zip(rows.batch["key"].to_pylist(), rows.images, strict=True):
-                name = f"{self.shard.name}/{key}"
-                if wanted is None or name in wanted:
-                    yield name, image or b""
+                if wanted is None or prefix + key in wanted:
+                    yield prefix + key, image or b""
         if damage:
             raise InputError(
                 f"shard {self.shard.name} of {self.root} must be whole, got: {damage[0]}; fetch it "
@@ -44,7 +64,7 @@ class Part:
             )
 
 
-def find_images(source: str, skip: Path) -> list[Part]:
+def find_images(source: str, skip: Path) -> Sequence[Part]:
     """Find the images of a folder, or of shards.
 
     Args:
@@ -63,7 +83,7 @@ def find_images(source: str, skip: Path) -> list[Part]:
                 "the path"
             )
         chunks = range(0, len(paths), _FILES_AT_ONCE)
-        return [Part(root, files=paths[at : at + _FILES_AT_ONCE]) for at in chunks]
+        return [Files(root, paths[at : at + _FILES_AT_ONCE]) for at in chunks]
     root, shards = find_shards(source, {}, skip, captions=False)
     without = [shard.name for shard in shards if shard.kind == "metadata"]
     if without:
@@ -71,4 +91,4 @@ def find_images(source: str, skip: Path) -> list[Part]:
             f"images {source} must hold image bytes, got none in {without[0]}; give shards with "
             "images, or a folder of image files"
         )
-    return [Part(root, shard=shard) for shard in shards]
+    return [ShardImages(root, shard) for shard in shards]

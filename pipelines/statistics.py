@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from filters.rule import Rule
+from pipelines.schema import NEAREST
 
 EXAMPLES = 12
 """Examples per reason: the rows with the smallest uids, which are as good as random."""
@@ -28,6 +29,7 @@ _EDGES: dict[str, tuple[str, NDArray[Any]]] = {
     "phash_distance": ("linear", np.arange(0, 18)),
     "pdq_distance": ("linear", np.arange(0, 66)),
     "pdq_quality": ("linear", np.arange(0, 102)),
+    "embedding_similarity": ("linear", np.linspace(0, 1, 101)),
     "aspect_ratio": ("linear", np.linspace(1, 6, 51)),
     "shorter_side_px": ("log", np.unique(np.round(2 ** np.arange(0, 14.25, 0.25)))),
     "image_bytes": ("log", 2.0 ** np.arange(0, 31)),
@@ -139,7 +141,10 @@ def _examples(
     columns: pa.RecordBatch, verdicts: pa.RecordBatch, place: Place
 ) -> dict[str, list[dict[str, Any]]]:
     """Choose the rows with the smallest uids, per reason."""
-    names = ("uid", "key", "url", "width", "height", "image_offset", "image_bytes", "error")
+    names = (
+        *("uid", "key", "url", "width", "height", "image_offset", "image_bytes", "error"),
+        *NEAREST.values(),
+    )
     found: dict[str, list[dict[str, Any]]] = {}
     reasons = pc.fill_null(verdicts["reason"], "kept")
     for reason in pc.unique(reasons).to_pylist():

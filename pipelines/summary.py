@@ -1,27 +1,21 @@
 """Gather what the report shows, from a run's account, manifest and tables."""
 
-import base64
-import io
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import tomli_w
-from PIL import Image, ImageOps
 
 from filters.decision import all_rules
 from filters.rule import Rule
 from pipelines import statistics
 from pipelines.exchange import Run
-from pipelines.image_reader import ImageReader
-from pipelines.images import open_image
+from pipelines.hashes import MIN_QUALITY
 from pipelines.inputs import Shard
-from pipelines.schema import ALIASES, NEEDED, RADII
+from pipelines.pictures import add_pictures
+from pipelines.schema import ALIASES, NEAREST, NEEDED, RADII
 
-_THUMBNAIL_PX = 160
 _TOP = 50
 _MASKS = 40
 _CURVE_POINTS = 100
@@ -81,8 +75,9 @@ def _unjudged(rule: Rule, account: dict[str, Any]) -> int:
 
 
 def _why_skipped(rule: Rule) -> str:
-    if rule.column in RADII:
-        return f"no row has {rule.column}; the recipe's test_sets.indexes is empty"
+    if rule.column in NEAREST:
+        model = " and embedding.model" if rule.column not in RADII else ""
+        return f"no row has {rule.column}, which needs test_sets.indexes{model}"
     needed = [" or ".join(ALIASES[name]) for name in NEEDED.get(rule.column, ())]
     return f"no row has {rule.column}" + "".join(f"; the input has no {name}" for name in needed)
 
@@ -186,49 +181,9 @@ def _examples(
 ) -> dict[str, list[dict[str, Any]]]:
     examples = account["examples"]
     order = [*manifest["dropped"], "kept"]
-    shards = {shard["shard"]: Shard.restored(shard, run.source) for shard in manifest["shards"]}
-    by_shard: dict[str, list[dict[str, Any]]] = {}
-    for rows in examples.values():
-        for row in rows:
-            row["thumbnail"] = None
-            if row["image_bytes"]:
-                by_shard.setdefault(row["shard"], []).append(row)
-    for name, rows in by_shard.items():
-        _add_thumbnails(shards[name], rows, run)
+    shards = [Shard.restored(shard, run.source) for shard in manifest["shards"]]
+    add_pictures([row for rows in examples.values() for row in rows], shards, run.recipe)
     return {reason: examples[reason] for reason in order if reason in examples}
-
-
-def _add_thumbnails(shard: Shard, rows: list[dict[str, Any]], run: Run) -> None:
-    rows.sort(key=lambda row: row["row"])
-    places = pa.RecordBatch.from_pylist(
-        [{name: row[name] for name in ("image_offset", "image_bytes")} for row in rows],
-        pa.schema([("image_offset", pa.int64()), ("image_bytes", pa.int64())]),
-    )
-    at = np.array([row["row"] for row in rows])
-    try:
-        with ImageReader(shard) as images:
-            for row, image in zip(rows, images.read(at, places), strict=True):
-                row["thumbnail"] = thumbnail(image, run.recipe.images.max_pixels)
-    except OSError:  # the input has gone since; the report does without pictures
-        return
-
-
-def thumbnail(data: bytes, max_pixels: int) -> str | None:
-    """Return a small JPEG as a data URI; None where the image cannot be decoded."""
-    try:
-        with warnings.catch_warnings(action="ignore"), open_image(data, max_pixels) as image:
-            if image.width * image.height > max_pixels:
-                return None
-            small = ImageOps.exif_transpose(image)
-            small.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX))
-            small = small.convert("RGBA")
-            flat = Image.new("RGB", small.size, "white")
-            flat.paste(small, mask=small)
-    except Exception:  # Pillow raises far more than OSError on hostile files
-        return None
-    sink = io.BytesIO()
-    flat.save(sink, "JPEG", quality=75)
-    return "data:image/jpeg;base64," + base64.b64encode(sink.getvalue()).decode()
 
 
 def _shard(shard: dict[str, Any]) -> dict[str, Any]:
@@ -272,6 +227,16 @@ def _notes(account: dict[str, Any], manifest: dict[str, Any], run: Run) -> list[
         notes.append(
             f"The corpus has {distinct:,} distinct n-grams, no more than the {allowed:,} that are "
             "allowed, so ngram_rank drops nothing."
+        )
+    flat = sum(
+        account["histograms"]["pdq_quality"][side][at]
+        for side in ("kept", "dropped")
+        for at in range(MIN_QUALITY)
+    )
+    if flat:
+        notes.append(
+            f"{flat:,} images are too flat for hashes to tell apart (PDQ quality below "
+            f"{MIN_QUALITY}); only a test image with the same bytes is found in them."
         )
     images = any(shard["kind"] != "metadata" for shard in manifest["shards"])
     if images and run.recipe.images.decode:

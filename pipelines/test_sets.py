@@ -1,14 +1,21 @@
 """Look for training images in the indexes of test sets."""
 
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from filters.recipe import Recipe
+from filters.rule import RecipeError
 from pipelines.hashes import BITS, MIN_QUALITY, packed
-from pipelines.index import TestIndex, open_index
+from pipelines.index import TestIndex, describe, open_index
+from pipelines.sources import find_images
+
+_COMPARABLE = ("digest", "size_px", "mean", "std")
 
 
 def open_indexes(recipe: Recipe) -> list[TestIndex]:
@@ -18,6 +25,39 @@ def open_indexes(recipe: Recipe) -> list[TestIndex]:
         RecipeError: One is no index, or of another version.
     """
     return [open_index(Path(path)) for path in recipe.test_sets.indexes]
+
+
+def check_indexes(recipe: Recipe) -> None:
+    """Check that the indexes of a recipe are there and hold what it asks of them.
+
+    Raises:
+        RecipeError: One is no index, or of another version, or lacks the recipe's embeddings.
+    """
+    made = describe(recipe.embedding) if recipe.embedding.model else None
+    for index in open_indexes(recipe):
+        found = index.about["embedding"]
+        if made and (found is None or any(found[name] != made[name] for name in _COMPARABLE)):
+            raise RecipeError(
+                f"index {index.path} must hold embeddings by {recipe.embedding.model}, got "
+                + (f"those by {found['model']}" if found else "none")
+                + "; build it again with --recipe"
+            )
+
+
+def similarities(recipe: Recipe, vectors: NDArray[np.float32]) -> list[dict[str, Any]]:
+    """Find the most similar test image of each embedded image, and tell its cosine and name."""
+    best = np.full(len(vectors), -np.inf, np.float32)
+    names = np.full(len(vectors), None, object)
+    for index in open_indexes(recipe):
+        found = index.most_similar(vectors)
+        closer = found.cosine > best
+        best[closer] = found.cosine[closer]
+        names[closer] = index.names(found.entry[closer]).to_numpy(zero_copy_only=False)
+    known = np.isfinite(best)
+    return [
+        {"embedding_similarity": value if there else None, "embedding_nearest": name}
+        for value, name, there in zip(best.tolist(), names, known, strict=True)
+    ]
 
 
 def test_distances(recipe: Recipe, hashed: pa.RecordBatch) -> dict[str, pa.Array]:
@@ -52,3 +92,18 @@ def test_distances(recipe: Recipe, hashed: pa.RecordBatch) -> dict[str, pa.Array
         columns[f"{kind}_distance"] = pa.array(distance, pa.int32(), mask=unknown)
         columns[f"{kind}_nearest"] = pa.array(names, pa.string())
     return columns
+
+
+def read_images(index: TestIndex, names: Collection[str]) -> dict[str, bytes]:
+    """Read some test images, named as by `TestIndex.names`, from where the index was built.
+
+    Raises:
+        InputError, OSError: They are not there any more.
+    """
+    found: dict[str, bytes] = {}
+    for test_set in index.about["test_sets"]:
+        prefix = f"{test_set['name']}/"
+        own = {name.removeprefix(prefix) for name in names if name.startswith(prefix)}
+        for part in find_images(test_set["source"], index.path) if own else ():
+            found |= {prefix + name: image for name, image in part.read(own)}
+    return found

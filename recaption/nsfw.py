@@ -1,7 +1,6 @@
 """Score how unsafe images are, with any image classifier of `transformers`."""
 
 import functools
-import importlib.util
 import io
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,6 +9,7 @@ from PIL import Image
 
 from filters.recipe import Nsfw
 from filters.rule import RecipeError
+from recaption.extra import check_installed
 
 BATCH = 32
 """Images classified at once."""
@@ -26,7 +26,7 @@ def scorer(nsfw: Nsfw) -> Callable[[Sequence[bytes]], list[float]]:
     Raises:
         RecipeError: The extra is not installed, the model cannot be loaded, or it lacks a label.
     """
-    check_installed()
+    check_installed("nsfw.model")
     import torch
     from transformers import AutoImageProcessor, AutoModelForImageClassification
 
@@ -48,16 +48,6 @@ def scorer(nsfw: Nsfw) -> Callable[[Sequence[bytes]], list[float]]:
         return scores
 
     return score
-
-
-def check_installed() -> None:
-    """Check, without importing them, that torch and transformers are there."""
-    missing = [name for name in ("torch", "transformers") if not importlib.util.find_spec(name)]
-    if missing:
-        raise RecipeError(
-            f"nsfw.model must have torch and transformers to run, got no {' and no '.join(missing)}"
-            '; pip install "altmill[recaption]", or leave nsfw.model empty'
-        )
 
 
 def _places(nsfw: Nsfw, labels: dict[int, str]) -> list[int]:

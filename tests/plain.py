@@ -61,6 +61,7 @@ RANGES = {  # rule: its column, the reason below the range, the reason above it
     "word_count": ("word_count", "too_short", "too_long"),
     "char_count": ("char_count", "too_short", "too_long"),
     "nsfw_score": ("nsfw_score", "too_low", "unsafe"),
+    "pdq_distance": ("pdq_distance", "test_image", "too_high"),
     "clip_score": ("clip_score", "too_low", "too_high"),
     "image_bytes": ("image_bytes", "too_small", "too_large"),
 }
@@ -149,7 +150,8 @@ def filter_plainly(folder: Path, recipe: dict[str, Any]) -> Plain:
             columns["texts_per_image"] = pictures[row.image_key or ""] if pair else None
             columns |= measure_image(row, images["max_pixels"])
             columns |= {"nsfw_score": row.nsfw_score, "clip_score": row.clip_score}
-            columns |= {"decoded": None} | judge(columns, rules)
+            columns |= dict.fromkeys(LATE)
+            columns |= judge(columns, rules)
             if images["decode"] and row.image and not columns["broken"]:
                 columns["decoded"] = decodes(row.image)
                 columns["error"] = None if columns["decoded"] else "image_damaged"
@@ -159,6 +161,21 @@ def filter_plainly(folder: Path, recipe: dict[str, Any]) -> Plain:
     reasons = Counter(columns["reason"] for columns in measured if columns["reason"] is not None)
     funnel = {"rows_in": len(rows), "kept": len(kept)} | dict(sorted(reasons.items()))
     return Plain(measured, ngrams, texts, pictures, sorted(set(kept)), funnel)
+
+
+LATE = (
+    "decoded",
+    "phash",
+    "pdq",
+    "pdq_quality",
+    "phash_distance",
+    "phash_nearest",
+    "pdq_distance",
+    "pdq_nearest",
+    "embedding_similarity",
+    "embedding_nearest",
+)
+"""Columns of the pixels; the hashes are not told of here, but compared in tests of their own."""
 
 
 def tokens(caption: str) -> list[str]:

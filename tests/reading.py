@@ -1,8 +1,12 @@
 """Shards read row by row, for tests."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
+from pipelines.hashes import hashes, shrink
 from pipelines.inputs import find_shards
 from pipelines.rows import read_rows
 from pipelines.schema import NUMERIC, TEXTUAL
@@ -30,3 +34,14 @@ def told(path: Path, *names: str, **columns: str) -> list[tuple[Any, ...]]:
     found, damage = read(path, **columns)
     assert damage == []
     return [tuple(row[name] for name in names) for row in found]
+
+
+def hashed(images: list[bytes]) -> pa.RecordBatch:
+    """Return what is measured of images before they are looked for among test images."""
+    rows = []
+    for image in images:
+        grids = shrink(image, 10**8, exact=True)
+        assert grids is not None
+        digest = hashlib.sha256(image).hexdigest()
+        rows.append({"sha256": digest} | hashes(grids)._asdict())
+    return pa.RecordBatch.from_pylist(rows)

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
@@ -72,3 +73,18 @@ def write_shard(
             "status": ["failed_to_download" if i is None else "success" for _, i, _ in rows],
         },
     )
+
+
+@cache
+def photo(seed: int, width: int = 320, height: int = 240, kind: str = "JPEG") -> bytes:
+    """Return an image file with a photograph's gradients; equal arguments, equal bytes."""
+    generator = np.random.default_rng(seed)
+    scene = np.zeros((height, width, 3))
+    for cells in (4, 9, 20, 45):  # amplitudes fall with frequency, as in photographs
+        noise = generator.integers(0, 256, (cells, cells, 3)).astype(np.uint8)
+        layer = Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
+        scene += np.asarray(layer) / cells
+    scene = (scene - scene.min()) / max(1e-9, np.ptp(scene)) * 255
+    file = io.BytesIO()
+    Image.fromarray(scene.astype(np.uint8)).save(file, kind)
+    return file.getvalue()

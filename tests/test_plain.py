@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from tests.plain import Plain, filter_plainly, text_key, tokens
+from tests.plain import LATE, Plain, filter_plainly, text_key, tokens
 
 REALALT = Path(__file__).parents[2] / "shared" / "data" / "realalt"
 PIXELS_BEGIN = 8 + 25 + 8  # of a PNG: signature, IHDR, and the head of IDAT
@@ -128,6 +128,7 @@ def test_a_row_has_all_measured_columns(tmp_path: Path) -> None:
             "format": "PNG",
             "nsfw_score": None,
             "clip_score": None,
+            **dict.fromkeys(LATE),
             "decoded": True,
             "reason": None,
             "broken": 0,

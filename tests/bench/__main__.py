@@ -2,6 +2,9 @@
 
 python -m tests.bench                           everything, in a few minutes
 python -m tests.bench count --rows 10_000_000   time and memory of one large corpus
+python -m tests.bench index                     an index of a million test images
+python -m tests.bench cifair                    how many human-judged duplicates are found
+python -m tests.bench peers                     what other detectors find of copies, and how fast
 python -m tests.bench recall                    which copies of photographs are found
 
 Rates are per second of CPU, user and system, children included; on a machine that does other work
@@ -10,12 +13,13 @@ too they come out lower.  All inputs are generated from a seed, but for the real
 """
 
 import argparse
+import importlib.util
 import logging
 import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
@@ -25,13 +29,16 @@ import pyarrow.parquet as pq
 from filters.recipe import Recipe, parse
 from pipelines.manifest import read_manifest
 from pipelines.plan import read_recipe
-from tests.bench import corpus, rivals
+from tests.bench import cifair, corpus, rivals
+from tests.bench.copies import compare_peers
+from tests.bench.lookup import measure_lookups
 from tests.bench.ours import PARTS, Spent, run_timed_decide, run_timed_filter, warm_up
 from tests.bench.recall import measure_recall
 from tests.bench.usage import NOTHING, seconds, watched
 
 ROWS = 500_000
 SHARDS = 5
+ENTRIES = 1_000_000
 REPEATS = 3
 """Of quick work, in turns with what it is compared to; the best counts."""
 SLICE_ROWS = 20_000
@@ -66,22 +73,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("what", nargs="?", choices=("all", "count", "recall"), default="all")
+    parser.add_argument("what", nargs="?", choices=_JOBS, default="all")
     parser.add_argument("--rows", type=int, default=ROWS, help="captions (default: %(default)s)")
+    parser.add_argument("--entries", type=int, default=ENTRIES, help="of an index")
+    parser.add_argument(
+        "--pictures", type=Path, help="of cifair's unlisted matches: a PNG to write"
+    )
     chosen = parser.parse_args(arguments)
     logging.disable(logging.WARNING)  # Beam's, about packages that it can do without
     warnings.simplefilter("ignore")  # Pillow's, about the real images
     with tempfile.TemporaryDirectory(prefix="altmill-bench-") as name:
-        folder = Path(name)
-        if chosen.what == "count":
-            count_large(folder, chosen.rows)
-            return
-        if chosen.what == "recall":
-            measure_recall(folder)
-            return
-        warm_up()
-        measure_text(folder, chosen.rows)
-        measure_images(folder)
+        _JOBS[chosen.what](Path(name), chosen)
+
+
+def _measure_all(folder: Path, chosen: argparse.Namespace) -> None:
+    warm_up()
+    measure_text(folder, chosen.rows)
+    measure_images(folder)
 
 
 def measure_text(folder: Path, rows: int) -> None:
@@ -168,10 +176,22 @@ def _measure_looks(folder: Path, title: str, source: Path) -> None:
     ours = Line("header and digest", rows, min(runs), "aim: 8,000")
     _print([ours, Line("Pillow and hashlib, header and digest", rows, min(pillow_runs))], ours)
     ours = Line("decode", decoded, spent["measure"].cpu)
+    hashed = {
+        mode: run_timed_filter(source, output, _recipe(decode=True, hashes=mode), language=False)
+        for mode in ("fast", "exact")
+    }
+    ours_hashed = [
+        Line(f"decode and hash, phash and PDQ, {mode}", decoded, spent["measure"].cpu)
+        for mode, spent in hashed.items()
+    ]
     load = _cpu(lambda: rivals.look_at_images(tars, rivals.load))
     phash = _cpu(lambda: rivals.look_at_images(tars, rivals.phash))
     lines = [Line("Pillow, load", rows, load), Line("Pillow and imagehash, phash", rows, phash)]
-    _print([ours, *lines], ours)
+    if importlib.util.find_spec("pdqhash"):
+        pdq = _cpu(lambda: rivals.look_at_images(tars, rivals.pdq))
+        lines.append(Line("Pillow and pdqhash, PDQ", rows, pdq))
+    _print([ours, lines[0]], ours)
+    _print([*ours_hashed, *lines[1:]], ours_hashed[0])
 
 
 def count_large(folder: Path, rows: int) -> None:
@@ -197,9 +217,10 @@ def count_large(folder: Path, rows: int) -> None:
     _say(f"{results / _GIB:8,.2f} GiB of results")
 
 
-def _recipe(*, decode: bool) -> Recipe:
+def _recipe(*, decode: bool, hashes: str = "when_needed") -> Recipe:
     """Return a recipe without a rule, so that every image is decoded or none."""
-    return parse(f'name = "bench"\nimages.decode = {str(decode).lower()}', "bench")
+    images = f'images = {{ decode = {str(decode).lower()}, hashes = "{hashes}" }}'
+    return parse(f'name = "bench"\n{images}', "bench")
 
 
 def _parts(spent: Spent, rows: int) -> list[Line]:
@@ -245,10 +266,24 @@ def _print(lines: list[Line], ours: Line | None) -> None:
         )
 
 
+def _say_all(lines: Iterable[str]) -> None:
+    for line in lines:
+        _say(line)
+
+
 def _say(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
+
+_JOBS: dict[str, Callable[[Path, argparse.Namespace], None]] = {
+    "all": _measure_all,
+    "count": lambda folder, chosen: count_large(folder, chosen.rows),
+    "index": lambda folder, chosen: _say_all(measure_lookups(folder, chosen.entries)),
+    "cifair": lambda folder, chosen: cifair.measure(folder, _say, chosen.pictures),
+    "peers": lambda folder, _: _say_all(compare_peers(folder)),
+    "recall": lambda folder, _: measure_recall(folder),
+}
 
 if __name__ == "__main__":
     main()

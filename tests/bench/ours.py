@@ -53,7 +53,7 @@ def run_timed_filter(
     with _timed() as spent, ExitStack() as without:
         if not language:
             without.enter_context(patch.object(Identifier, "identify", _identify_nothing))
-            without.enter_context(patch("pipelines.local._start_worker", _start_worker))
+            without.enter_context(patch("pipelines.local.start_worker", _start_worker))
         run_filter(plan)
     return spent
 
@@ -96,6 +96,6 @@ def _identify_nothing(
     return pa.nulls(len(captions), pa.string()), pa.nulls(len(captions), pa.float32())
 
 
-def _start_worker(start: Any = local._start_worker) -> None:  # noqa: SLF001  # what it replaces
+def _start_worker(start: Any = local.start_worker) -> None:
     patch.object(Identifier, "identify", _identify_nothing).start()
     start()

@@ -190,7 +190,7 @@ def _ours(folder: Path, photographs: Sequence[str], names: Sequence[str]) -> Ite
     hashed = {name: hashes(grid) for name, grid in grids.items()}
     telling = [name for name in names if hashed[name].pdq_quality >= MIN_QUALITY]
     turned = {
-        name: [hashes(variant) for variant in dihedral(grids[name])]
+        name: [hashes(grid) for grid in dihedral((folder / name).read_bytes(), _LIMIT)]
         for name in set(photographs) & set(telling)
     }
     for kind, title in (("phash", "pHash"), ("pdq", "PDQ")):

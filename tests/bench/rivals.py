@@ -13,6 +13,7 @@ from pathlib import Path
 import apache_beam as beam
 import duckdb
 import imagehash
+import numpy as np
 import pyarrow.parquet as pq
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from PIL import Image
@@ -98,6 +99,13 @@ def load(data: bytes) -> object:
 def phash(data: bytes) -> object:
     """Decode an image, and make its perceptual hash."""
     return imagehash.phash(Image.open(io.BytesIO(data)))
+
+
+def pdq(data: bytes) -> object:
+    """Decode an image, and make its PDQ hash."""
+    import pdqhash  # needs a compiler to be installed, and so is no dependency
+
+    return pdqhash.compute(np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
 
 
 def look_at_images(tars: Sequence[Path], look: Callable[[bytes], object]) -> None:

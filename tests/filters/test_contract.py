@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from filters.embedding_similarity import EmbeddingSimilarity
 from filters.file_name import FileName
 from filters.intact import ERRORS, Intact
+from filters.phash_distance import PhashDistance
 from filters.recipe import parse
 from filters.rule import Rule
 
@@ -39,13 +41,24 @@ COLUMNS: dict[str, tuple[pa.DataType, st.SearchStrategy[Any]]] = {
     "height": (pa.int32(), COUNTS),
     "nsfw_score": (pa.float64(), SCORES),
     "clip_score": (pa.float64(), SCORES),
+    "phash_distance": (pa.int32(), st.integers(0, 9)),
+    "phash_nearest": (pa.string(), st.sampled_from(["val/1.jpg", "coco/2"])),
+    "pdq_distance": (pa.int32(), st.integers(0, 32)),
+    "pdq_nearest": (pa.string(), st.sampled_from(["val/1.jpg", "coco/2"])),
+    "embedding_similarity": (pa.float32(), SCORES),
+    "embedding_nearest": (pa.string(), st.sampled_from(["val/1.jpg", "coco/2"])),
 }
 Row = dict[str, Any]
 
 
 def every_rule() -> list[Rule]:
     """Return each distinct rule once; the presets share many."""
-    rules: list[Rule] = [Intact(), FileName()]
+    rules: list[Rule] = [
+        Intact(),
+        FileName(),
+        PhashDistance(min_exclusive=8),
+        EmbeddingSimilarity(max_inclusive=0.975),
+    ]
     for path in sorted(RECIPES.glob("*.toml")):
         rules += [rule for rule in parse(path.read_text(), path.name).rules if rule not in rules]
     return rules

@@ -3,11 +3,12 @@
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
 from filters.language import Language
-from filters.recipe import Images, Recipe, Tables, from_dict, parse
+from filters.recipe import Embedding, Images, Recipe, Tables, from_dict, parse
 from filters.rule import RecipeError
 from filters.shorter_side import ShorterSide
 from filters.token_count import TokenCount
@@ -232,7 +233,8 @@ def test_a_recipe_survives_being_written_down() -> None:
 def test_what_is_written_down_has_the_defaults_filled_in() -> None:
     plain = parse(TEXT, "r.toml").as_dict()
 
-    assert plain["images"] == {"decode": True, "max_pixels": 178_956_970}
+    images = {"decode": True, "max_pixels": 178_956_970, "hashes": "when_needed"}
+    assert plain["images"] == images
     assert plain["rules"] == {
         "token_count": {"min_inclusive": 3},
         "language": {"keep": ("en", "de"), "max_other_score_exclusive": 0.5},
@@ -310,3 +312,24 @@ def test_a_number_out_of_its_range_is_named(text: str, sentence: str) -> None:
         parse(text, "r.toml")
 
     assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"size_px": 0}, "embedding.size_px must be from 1 to 4,096, got 0; correct it"),
+        ({"size_px": 4097}, "embedding.size_px must be from 1 to 4,096, got 4,097; correct it"),
+        ({"mean": (0.5,)}, "embedding.mean must be three numbers, .* got \\[0.5\\]; correct it"),
+        ({"std": (1.0, 0.0, 1.0)}, "those of std above 0, got \\[1.0, 0.0, 1.0\\]; correct it"),
+    ],
+)
+def test_an_embedding_that_cannot_be_is_refused(values: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(RecipeError, match=sentence):
+        Embedding(**values)
+
+
+def test_an_embedding_may_be_small_large_or_dark() -> None:
+    sizes = [Embedding(size_px=size).size_px for size in (1, 4096)]
+
+    assert sizes == [1, 4096]
+    assert Embedding(mean=(0.0, 0.0, 0.0)).mean == (0.0, 0.0, 0.0)

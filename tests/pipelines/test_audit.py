@@ -141,7 +141,7 @@ def test_a_rule_that_cannot_work_is_seen_to_fail(home: Path) -> None:
         recall["JPEG quality 10"] == recall["crop 10 %"] == recall["screenshot 50 % of page"] == 0
     )
     widest = stated["other_thresholds"]["pdq_distance"][-1]
-    assert (widest["up_to"], widest["all"]["share"] > strong["share"]) == (63, True)
+    assert (widest["bound"], widest["all"]["share"] > strong["share"]) == (63, True)
 
 
 def test_the_configured_threshold_among_others_finds_what_the_rule_finds(
@@ -149,7 +149,7 @@ def test_the_configured_threshold_among_others_finds_what_the_rule_finds(
 ) -> None:
     rows = stated["other_thresholds"]["pdq_distance"]
 
-    assert [row["up_to"] for row in rows if row["configured"]] == [31]
+    assert [row["bound"] for row in rows if row["configured"]] == [31]
     chosen = next(row for row in rows if row["configured"])
     assert chosen["all"] == stated["summary"]["all"]["pdq_distance"]
     found = [row["all"]["found"] for row in rows]
@@ -178,7 +178,7 @@ def test_a_copy_in_the_corpus_is_named_with_its_test_image(home: Path, tmp_path:
     (case,) = stated["matched"]
     assert (case["name"], case["rules"]) == (
         "00002/leak",
-        {"pdq_distance": {"distance": 0, "test_image": "test/c.png"}},
+        {"pdq_distance": {"value": 0, "test_image": "test/c.png"}},
     )
     pairs = stated["false_matches"]["corpus"]["rules"]["pdq_distance"]["pairs"]
     assert (pairs["found"], pairs["of"]) == (1, (CORPUS + 1) * 5)

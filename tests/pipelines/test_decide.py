@@ -164,12 +164,14 @@ def test_what_another_recipe_dropped_was_not_decoded_and_that_is_counted(tmp_pat
         (
             "images.max_pixels=99",
             "[images] must be as the columns were measured with, Images(decode=False, "
-            "max_pixels=178956970), got Images(decode=False, max_pixels=99)",
+            "max_pixels=178956970, hashes='when_needed'), got Images(decode=False, max_pixels=99, "
+            "hashes='when_needed')",
         ),
         (
             "images.decode=true",
             "[images] must be as the columns were measured with, Images(decode=False, "
-            "max_pixels=178956970), got Images(decode=True, max_pixels=178956970)",
+            "max_pixels=178956970, hashes='when_needed'), got Images(decode=True, "
+            "max_pixels=178956970, hashes='when_needed')",
         ),
         (
             "tables.hash_seed=1",

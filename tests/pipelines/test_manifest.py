@@ -74,6 +74,7 @@ def test_a_manifest_tells_all_in_an_order_of_its_own(tmp_path: Path) -> None:
         "recipe": RECIPE.as_dict(),
         "recipe_digest": RECIPE.digest,
         "language_model": Identifier().model_digest,
+        "test_sets": {},
         "input": "/crawl",
         "measured": ".",
         "rows_in": 9,

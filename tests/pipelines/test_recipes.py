@@ -25,6 +25,7 @@ PUBLISHED: dict[str, dict[str, list[tuple[Any, bool]]]] = {
         "ngram_rank": [(1, True), (100_000_000, True), (100_000_001, False)],
         "language": [(("en", 0.1), True), (("de", 0.49), True), (("de", 0.5), False)],
         "nsfw_score": [(0.5, True), (0.501, False)],
+        "pdq_distance": [(31, False), (32, True)],
     },
     # CC3M section 3: "both dimensions are greater than 400 pixels", "no more than 2"; CC12M:
     # "between 3 and 256 words", "maximum fraction of word repetition allowed to 0.2".

@@ -152,6 +152,9 @@ def example_pair(reason: str, i: int, chance: random.Random) -> dict[str, Any]:
         "value": None if reason == "kept" else "2 tokens",
         "threshold": None if reason == "kept" else "3 to 20",
         "thumbnail": None if no_picture else thumbnail(width // 6, height // 6, chance),
+        "beside": {"thumbnail": thumbnail(50, 40, chance), "name": "test image"}
+        if i == 8
+        else None,
         "width": None if no_picture else width,
         "height": None if no_picture else height,
     }

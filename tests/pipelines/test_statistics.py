@@ -175,6 +175,7 @@ def test_an_example_tells_what_a_report_shows() -> None:
         "token_count": 5,
         "image_offset": 512,
         "image_bytes": 7,
+        "pdq_nearest": "val/1.jpg",
     }
 
     found = measured([{"uid": "b" * 32}, row], Place("deep/0", 1000))
@@ -189,6 +190,9 @@ def test_an_example_tells_what_a_report_shows() -> None:
             "image_offset": 512,
             "image_bytes": 7,
             "error": None,
+            "phash_nearest": None,
+            "pdq_nearest": "val/1.jpg",
+            "embedding_nearest": None,
             "value": "3",
             "threshold": "aspect_ratio < 3",
             "caption": "c" * 400,

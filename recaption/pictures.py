@@ -1,0 +1,38 @@
+"""Read images as people see them: upright, in red, green and blue."""
+
+import io
+import warnings
+
+import numpy as np
+from PIL import Image, ImageOps
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF")
+"""What browsers show; `pipelines.images` says why no other."""
+
+Image.init()  # with `formats` given, Pillow looks no further than the plugins loaded so far
+
+
+def read_rgb(data: bytes) -> Image.Image:
+    """Decode an image that is known to be decodable, of whatever size and colour mode."""
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # its size was judged before
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about odd metadata
+            return _rgb(_upright(Image.open(io.BytesIO(data), formats=FORMATS)))
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    image.load()  # a PNG's EXIF may follow its pixels
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # Pillow raises far more than OSError on EXIF that is damaged
+        return image
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """Bring to 8 bits of red, green and blue; what is transparent shows the colour below it."""
+    if image.mode.startswith("I;16"):  # Pillow would clip 65,535 shades at 255
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image.convert("RGB")
