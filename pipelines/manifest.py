@@ -108,10 +108,10 @@ def plan_digest(recipe: Recipe, shards: list[Shard], partitions: int) -> str:
     return digest.hexdigest()
 
 
-def test_set_digests(recipe: Recipe) -> dict[str, str]:
-    """Return the digest of each index of a recipe."""
-    about = {path: read_json(Path(path) / "index.json") for path in recipe.test_sets.indexes}
-    return {path: told["digest"] for path, told in about.items()}
+def test_set_digests(recipe: Recipe) -> dict[str, str | None]:
+    """Return the digest of each index of a recipe; null for those that are not there any more."""
+    files = {path: Path(path) / "index.json" for path in recipe.test_sets.indexes}
+    return {path: read_json(f)["digest"] if f.exists() else None for path, f in files.items()}
 
 
 @cache

@@ -5,6 +5,8 @@ import io
 import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,11 +14,13 @@ import pyarrow as pa
 from PIL import Image, ImageOps
 
 from filters.recipe import Recipe
+from filters.rule import RecipeError
 from pipelines.image_reader import ImageReader
 from pipelines.images import open_image
+from pipelines.index import open_index
 from pipelines.inputs import InputError, Shard
 from pipelines.schema import NEAREST
-from pipelines.test_sets import open_indexes, read_images
+from pipelines.test_sets import read_images
 
 _SIDE_PX = 160
 
@@ -63,11 +67,9 @@ def _add_test_images(rows: Iterable[Row], recipe: Recipe) -> None:
     if not wanted:
         return
     found: dict[str, bytes] = {}
-    for index in open_indexes(recipe):
-        try:
-            found |= read_images(index, wanted)
-        except (OSError, InputError):
-            continue
+    for path in recipe.test_sets.indexes:
+        with suppress(OSError, InputError, RecipeError):  # gone since
+            found |= read_images(open_index(Path(path)), wanted)
     for name, matched in wanted.items():
         picture = thumbnail(found[name], recipe.images.max_pixels) if name in found else None
         for row in matched:

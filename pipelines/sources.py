@@ -75,15 +75,20 @@ def find_images(source: str, skip: Path) -> Sequence[Part]:
         InputError: There is no image.
     """
     root = Path(source).absolute()
-    if root.is_dir() and not any(p.suffix in (".tar", ".parquet") for p in root.rglob("*")):
-        paths = sorted(p for p in root.rglob("*") if p.suffix.lower()[1:] in IMAGE_EXTENSIONS)
-        if not paths:
-            raise InputError(
-                f"images {source} must hold image files, .tar or .parquet files, got none; check "
-                "the path"
-            )
-        chunks = range(0, len(paths), _FILES_AT_ONCE)
-        return [Files(root, paths[at : at + _FILES_AT_ONCE]) for at in chunks]
+    files = [path for path in root.rglob("*") if path.is_file()] if root.is_dir() else []
+    images = sorted(p for p in files if p.suffix.lower()[1:] in IMAGE_EXTENSIONS)
+    if images and any(path.suffix == ".tar" for path in files):
+        raise InputError(
+            f"images {source} must hold image files or shards, got both; name the folder of one"
+        )
+    if images:  # a parquet beside them tells of them, as img2dataset's format "files" has it
+        chunks = range(0, len(images), _FILES_AT_ONCE)
+        return [Files(root, images[at : at + _FILES_AT_ONCE]) for at in chunks]
+    if files and not any(path.suffix in (".tar", ".parquet") for path in files):
+        raise InputError(
+            f"images {source} must hold image files, .tar or .parquet files, got none; check the "
+            "path"
+        )
     root, shards = find_shards(source, {}, skip, captions=False)
     without = [shard.name for shard in shards if shard.kind == "metadata"]
     if without:

@@ -38,9 +38,7 @@ COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
 
 def title(say: Say) -> None:
     """Print what the lines are about."""
-    say(
-        "\nLoss by buckets of three: the share of near-duplicate pairs that are compared, by clusters"
-    )
+    say("\nLoss by buckets of three: the share of near-duplicates compared, by clusters")
     say("(where there are fewer vectors to make clusters of, each of them is one)")
     say(f"{'':72}{'pairs':>7}" + "".join(f"{clusters:>8,}" for clusters in CLUSTERS))
 

@@ -55,29 +55,36 @@ def measure(folder: Path, say: Say, sheet: Path | None) -> None:
         say("\nSkipped: the human-judged pairs need ../shared/data/cifair")
         return
     truth = _read()
+    embeddings = _measure_recall(folder, truth, say)
+    if not embeddings:
+        return
+    name, (tests, pool) = list(embeddings.items())[-1]
+    if sheet:
+        _draw(truth, tests @ pool.T, sheet)
+        say(f"\nUnlisted matches by the {name}: {sheet}")
+    bucketing.title(say)
+    near = truth.near_duplicate
+    for name, (tests, pool) in embeddings.items():
+        bucketing.measure(name, tests[truth.test[near]], pool[truth.partner[near]], pool, say)
+    bucketing.measure_copies(folder, say)
+
+
+def _measure_recall(folder: Path, truth: Truth, say: Say) -> dict[str, tuple[Matrix, Matrix]]:
+    """Print each detector's recall, and return the vectors of those that embed."""
     _title(say, truth)
     embeddings = {}
     for name, look in _detectors(folder, truth, say):
         start = time.process_time()
-        rows = [look(truth.tests), look(truth.pool)]
-        rate = (len(truth.tests) + len(truth.pool)) / (time.process_time() - start)
+        tests, pool = look(truth.tests), look(truth.pool)
+        rate = (len(tests) + len(pool)) / (time.process_time() - start)
         if look is detectors.pixel_distance:
-            rows[0] = detectors.other_side(rows[0])
-        alike = rows[0] @ rows[1].T
-        say(f"{name:<36}{_recalls(truth, alike)}{rate:>9,.0f}")
+            tests = detectors.other_side(tests)
+        say(f"{name:<36}{_recalls(truth, tests @ pool.T)}{rate:>9,.0f}")
         if look.__name__ == "encode":
-            embeddings[name] = rows
+            embeddings[name] = tests, pool
     if any("*" in name for name in embeddings):
         say("* chosen by these very pairs, among 80 depths, sizes and ways to pool; the others not")
-    if sheet:
-        _draw(truth, alike, sheet)
-        say(f"\nUnlisted matches by the {name}: {sheet}")
-    bucketing.title(say)
-    for name, (tests, pool) in embeddings.items():
-        listed = tests[truth.test][truth.near_duplicate], pool[truth.partner][truth.near_duplicate]
-        bucketing.measure(name, *listed, pool, say)
-    if embeddings:
-        bucketing.measure_copies(folder, say)
+    return embeddings
 
 
 def _detectors(folder: Path, truth: Truth, say: Say) -> Iterator[tuple[str, Measure]]:

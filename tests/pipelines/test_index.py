@@ -128,6 +128,17 @@ def test_of_several_indexes_the_nearest_image_counts(tmp_path: Path, index: Path
     assert json.loads((merged / "index.json").read_text())["images"] == 16
 
 
+def test_files_with_a_parquet_beside_them_are_image_files(tmp_path: Path) -> None:
+    """So img2dataset writes them."""
+    write_images(tmp_path / "in" / "00000", range(3))
+    write_parquet(tmp_path / "in" / "00000.parquet", {"url": ["u"], "key": ["0"]})
+
+    assert build(tmp_path / "in", tmp_path / "index") == 0
+
+    names = open_index(tmp_path / "index").entries["name"].to_pylist()
+    assert names == ["00000/0.jpg", "00000/1.jpg", "00000/2.jpg"]
+
+
 def test_shards_are_test_sets_too(tmp_path: Path) -> None:
     write_shard(tmp_path / "tars" / "0", [("a", photo(1), "one"), ("b", photo(2), "two")])
     write_parquet(tmp_path / "rows" / "0.parquet", {"image": [photo(3), photo(4)], "label": [0, 1]})
@@ -179,15 +190,21 @@ def test_what_cannot_be_an_index_is_refused(
     index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "empty").mkdir()
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").touch()
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "x.jpg").write_bytes(b"x")
     write_parquet(tmp_path / "urls" / "0.parquet", {"url": ["u"], "caption": ["c"]})
+    write_shard(tmp_path / "both" / "0", [("a", photo(1), "one")])
+    (tmp_path / "both" / "1.JPEG").write_bytes(photo(2))
     out = ("--out", tmp_path / "new", "--workers", 1)
 
     for options, sentence in [
-        (("--images", tmp_path / "empty"), "must hold image files, .tar or .parquet files"),
+        (("--images", tmp_path / "empty"), "must hold .tar or .parquet files, got neither"),
+        (("--images", tmp_path / "texts"), "must hold image files, .tar or .parquet files"),
         (("--images", tmp_path / "none"), "must exist, got nothing there"),
         (("--images", tmp_path / "urls"), "must hold image bytes, got none in 0"),
+        (("--images", tmp_path / "both"), "must hold image files or shards, got both"),
         (("--images", tmp_path / "bad", "--skip-bad"), "must hold an image, got none"),
         (
             ("--merge", index, index),

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import warnings
 from pathlib import Path
 
@@ -155,6 +156,12 @@ def test_without_its_pictures_an_index_still_works(corpus: Path, tmp_path: Path)
     assert told(output, "reason")["same"] == ("pdq_distance.test_image",)
     page = (output / "report" / "index.html").read_text()
     assert "its picture is not there any more" in page
+    shutil.rmtree(tmp_path / "index")
+    decide = ["decide", "--from", str(output), "--output", str(tmp_path / "again")]
+    assert main([*decide, "--recipe", str(tmp_path / "out.toml")]) == 0
+    again = json.loads((tmp_path / "again" / "manifest.json").read_text())
+    assert again["dropped"]["pdq_distance.test_image"] == 1
+    assert again["test_sets"] == {str(tmp_path / "index"): None}
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,12 @@
 """Reading images: upright, in RGB, whatever their mode."""
 
 import json
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from pipelines.images import decodes
 from recaption.pictures import read_rgb
@@ -29,6 +30,17 @@ def test_damaged_exif_leaves_the_picture_as_it_is() -> None:
     lying = encoded(upright, exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
 
     assert np.array_equal(np.asarray(read_rgb(lying)), np.asarray(upright))
+
+
+def test_exif_on_which_pillow_fails_leaves_the_picture_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(_: Image.Image) -> None:
+        raise struct.error
+
+    monkeypatch.setattr(ImageOps, "exif_transpose", fail)
+
+    assert np.array_equal(np.asarray(read_rgb(encoded(drawing(0)))), np.asarray(drawing(0)))
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
