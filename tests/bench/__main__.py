@@ -33,7 +33,7 @@ from tests.bench import cifair, corpus, rivals
 from tests.bench.copies import compare_peers
 from tests.bench.lookup import measure_lookups
 from tests.bench.ours import PARTS, Spent, run_timed_decide, run_timed_filter, warm_up
-from tests.bench.recall import measure_recall
+from tests.bench.recall import measure_recall, of_peers
 from tests.bench.usage import NOTHING, seconds, watched
 
 ROWS = 500_000
@@ -79,6 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--pictures", type=Path, help="of cifair's unlisted matches: a PNG to write"
     )
+    parser.add_argument("--peers", action="store_true", help="recall of other detectors, too")
     chosen = parser.parse_args(arguments)
     logging.disable(logging.WARNING)  # Beam's, about packages that it can do without
     warnings.simplefilter("ignore")  # Pillow's, about the real images
@@ -282,7 +283,9 @@ _JOBS: dict[str, Callable[[Path, argparse.Namespace], None]] = {
     "index": lambda folder, chosen: _say_all(measure_lookups(folder, chosen.entries)),
     "cifair": lambda folder, chosen: cifair.measure(folder, _say, chosen.pictures),
     "peers": lambda folder, _: _say_all(compare_peers(folder)),
-    "recall": lambda folder, _: measure_recall(folder),
+    "recall": lambda folder, chosen: measure_recall(
+        folder, others=of_peers if chosen.peers else None
+    ),
 }
 
 if __name__ == "__main__":

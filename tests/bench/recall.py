@@ -19,6 +19,7 @@ from PIL import Image
 from pipelines.copies import TRANSFORMS, upright
 from pipelines.hashes import BITS, MIN_QUALITY, dihedral, hashes, packed, shrink
 from pipelines.sources import find_images
+from tests.bench.peers import PEERS, UnavailableError, scores
 
 PHOTOGRAPHS = Path(__file__).parents[3] / "shared" / "data" / "clothing"
 COPIED = 60
@@ -212,17 +213,32 @@ def _embedded(folder: Path, names: Sequence[str], embed: Embed) -> Detector:
     return Detector("embedding", vectors, cosine)
 
 
+def of_peers(folder: Path, names: Sequence[str]) -> Iterator[Detector]:
+    """Yield other tools' hashes and embeddings of image files; say which cannot be had here."""
+    for peer in PEERS:
+        if not peer.max_distance:  # it tells equal images alone, whose closest pairs are all at 0
+            continue
+        try:
+            digits = scores(peer, folder, names).hashes
+        except UnavailableError as error:
+            _say(f"{peer.name}: {error}")
+            continue
+        kind = "<f4" if peer.cosine else "u1"
+        codes = {name: np.frombuffer(bytes.fromhex(code), kind) for name, code in digits.items()}
+        yield Detector(peer.name, codes, cosine if peer.cosine else hamming)
+
+
 def _print(detectors: Sequence[Detector], judged: Sequence[Judged]) -> None:
-    _say(f"{'':37}" + "".join(f"{one.name:>18}" for one in detectors))
-    _say(f"{'a match is nearer than':<37}" + "".join(f"{j.nearer_than:>18.4g}" for j in judged))
+    _say(f"{'':37}" + "".join(f"{one.name:>20}" for one in detectors))
+    _say(f"{'a match is nearer than':<37}" + "".join(f"{j.nearer_than:>20.4g}" for j in judged))
     for at, transform in enumerate(TRANSFORMS):
         label = f"{transform.name} {transform.strength}"
-        shares = "".join(f"{100 * one.recall[at]:>18.1f}" for one in judged)
+        shares = "".join(f"{100 * one.recall[at]:>20.1f}" for one in judged)
         _say(f"{label:<30}{'benign' * transform.benign:<7}{shares}")
     for title, benign in (("all benign ones", True), ("all others", False)):
         chosen = [at for at, transform in enumerate(TRANSFORMS) if transform.benign is benign]
         means = (np.mean([one.recall[at] for at in chosen]) for one in judged)
-        _say(f"{title:<37}" + "".join(f"{100 * mean:>18.1f}" for mean in means))
+        _say(f"{title:<37}" + "".join(f"{100 * mean:>20.1f}" for mean in means))
     for detector, one in zip(detectors, judged, strict=True):
         pairs = (f"{left} and {right} at {far:.4g}" for far, left, right in one.closest[:_CLOSEST])
         _say(f"closest by {detector.name}: {'; '.join(pairs)}")

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,15 @@ import pytest
 
 from pipelines.__main__ import main
 from pipelines.planted import VARIANTS
-from tests.shards import picture, write_parquet, write_shard
-from tests.textures import texture
+from tests.shards import photo, picture, write_parquet, write_shard
 
-TEST_IMAGES = {f"{name}.png": texture(seed) for seed, name in enumerate("abcde")}
+
+def small(seed: int) -> bytes:
+    """Return a picture that takes little time."""
+    return photo(seed, 160, 120, "PNG")
+
+
+TEST_IMAGES = {f"{name}.png": small(seed) for seed, name in enumerate("abcde")}
 CORPUS = 12
 
 
@@ -27,7 +33,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, data in TEST_IMAGES.items():
         (home / "test" / name).write_bytes(data)
     index(home, "test")
-    pairs = [(f"{n:03d}", texture(100 + n), f"a photo, number {n}") for n in range(CORPUS)]
+    pairs = [(f"{n:03d}", small(100 + n), f"a photo, number {n}") for n in range(CORPUS)]
     write_shard(home / "corpus" / "00000", [*pairs[:5], ("gone", None, "no photo")])
     write_shard(home / "corpus" / "00001", [*pairs[5:], ("bad", b"\xff\xd8\xff", "not a photo")])
     run(home, home / "out")
@@ -167,6 +173,38 @@ def test_two_rules_find_more_than_one(home: Path) -> None:
     assert max(found[:2]) < found[2] <= sum(found[:2])
 
 
+def test_an_embedding_is_audited_as_well(home: Path, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="needs the extra recaption")
+    pytest.importorskip("transformers", reason="needs the extra recaption")
+    pool, model = torch.nn.AdaptiveAvgPool2d(8), tmp_path / "encoder.pt"
+    with warnings.catch_warnings(action="ignore"):
+        torch.jit.script(torch.nn.Sequential(pool, torch.nn.Flatten())).save(model)
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        f'name = "alike"\nembedding.model = "{model}"\nembedding.size_px = 64\n'
+        f'test_sets.indexes = ["{tmp_path / "index"}"]\n'
+        "[rules.embedding_similarity]\nmax_inclusive = 0.98\n"
+    )
+    options = ["--recipe", str(recipe), "--workers", "1"]
+    told = ["--images", str(home / "test"), "--out", str(tmp_path / "index"), "--name", "test"]
+    assert main(["index", *told, *options]) == 0
+    told = ["--input", str(home / "corpus"), "--output", str(tmp_path / "out")]
+    assert main(["filter", *told, *options]) == 0
+
+    stated = audited(tmp_path / "out", "--against", str(tmp_path / "index"))
+
+    recall = recall_of(stated, "embedding_similarity")
+    assert [recall[name] for name in ("same file", "JPEG quality 30", "blur 1 % of side")] == [
+        1
+    ] * 3
+    assert recall["hue 180°"] == recall["turn 180°"] == 0
+    assert stated["agreement"] == {"compared": CORPUS, "equal": CORPUS}
+    rows = stated["other_thresholds"]["embedding_similarity"]
+    assert [row["bound"] for row in rows if row["configured"]] == [0.98]
+    found = [row["all"]["found"] for row in rows]
+    assert found == sorted(found, reverse=True)
+
+
 def test_a_copy_in_the_corpus_is_named_with_its_test_image(home: Path, tmp_path: Path) -> None:
     shutil.copytree(home / "corpus", tmp_path / "corpus")
     shutil.copytree(home / "indexes", tmp_path / "indexes")
@@ -188,7 +226,7 @@ def test_a_copy_in_the_corpus_is_named_with_its_test_image(home: Path, tmp_path:
 
 def test_images_that_a_user_vouches_for_are_counted_apart(home: Path, tmp_path: Path) -> None:
     for n in range(3):
-        (tmp_path / f"{n}.png").write_bytes(texture(200 + n))
+        (tmp_path / f"{n}.png").write_bytes(small(200 + n))
     (tmp_path / "flat.png").write_bytes(picture(64, 64))
 
     stated = audited(home / "out", "--different", str(tmp_path), folder="different")
@@ -245,7 +283,7 @@ def test_a_run_without_an_index_is_audited_against_one_and_says_so(home: Path) -
 
 def test_other_indexes_than_the_runs_are_said_to_be_others(home: Path) -> None:
     (home / "more").mkdir()
-    (home / "more" / "z.png").write_bytes(texture(50))
+    (home / "more" / "z.png").write_bytes(small(50))
     index(home, "more")
 
     paths = [str(home / "indexes" / name) for name in ("test", "more")]
@@ -277,7 +315,7 @@ def test_a_name_cannot_write_into_the_page(home: Path, tmp_path: Path) -> None:
     hostile = '<img src=x onerror=alert(1)>"{{ 7 * 7 }}'
     shutil.copytree(home / "corpus", tmp_path / "corpus")
     (tmp_path / "odd").mkdir()
-    (tmp_path / "odd" / f"{hostile}.png").write_bytes(texture(7))
+    (tmp_path / "odd" / f"{hostile}.png").write_bytes(small(7))
     index(tmp_path, "odd")
     run(tmp_path, tmp_path / "out", index="odd")
 
@@ -328,7 +366,7 @@ def test_a_test_image_that_was_replaced_is_named(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(home / "test", tmp_path / "moved")
-    (tmp_path / "moved" / "b.png").write_bytes(texture(77))
+    (tmp_path / "moved" / "b.png").write_bytes(small(77))
 
     sentence = refused(capsys, home / "out", "--images", str(tmp_path / "moved"))
 
@@ -368,7 +406,7 @@ def test_a_corpus_of_metadata_or_one_that_is_gone_is_refused(
     run(tmp_path, tmp_path / "metadata", index="")
     assert "got one over metadata alone" in refused(capsys, tmp_path / "metadata", *against)
 
-    write_shard(tmp_path / "corpus" / "0", [("0", texture(1), "a photo")])
+    write_shard(tmp_path / "corpus" / "0", [("0", small(1), "a photo")])
     run(tmp_path, tmp_path / "images", index="")
     (tmp_path / "corpus" / "0.tar").unlink()
     assert "must still hold" in refused(capsys, tmp_path / "images", *against)

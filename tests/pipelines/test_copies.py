@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from pipelines.copies import TRANSFORMS, Transform, upright
-from tests.textures import texture
+from tests.shards import photo
 
 LIMIT = 10**7
 NEAR = 10
@@ -20,7 +20,7 @@ def opened(data: bytes) -> Image.Image:
 
 def copies_of(name: str) -> dict[str, Image.Image]:
     """Return the copies of a picture of 120 by 80 by one transform, by strength."""
-    image = upright(texture(1, 120, 80), LIMIT)
+    image = upright(photo(1, 120, 80), LIMIT)
     assert image is not None
     return {t.strength: opened(t.copy(image, 0)) for t in TRANSFORMS if t.name == name}
 
@@ -36,7 +36,7 @@ def test_each_transform_and_strength_is_there_once() -> None:
 
 
 def test_no_copy_is_another_one_or_the_image_itself() -> None:
-    data = texture(1, 120, 80)
+    data = photo(1, 120, 80)
     image = upright(data, LIMIT)
 
     files = [data, *(transform.copy(image, 0) for transform in TRANSFORMS)]
@@ -46,7 +46,7 @@ def test_no_copy_is_another_one_or_the_image_itself() -> None:
 
 @pytest.mark.parametrize("transform", TRANSFORMS, ids=lambda t: f"{t.name} {t.strength}")
 def test_equal_arguments_give_equal_bytes_that_decode(transform: Transform) -> None:
-    first, again = (upright(texture(2, 90, 120), LIMIT) for _ in range(2))
+    first, again = (upright(photo(2, 90, 120), LIMIT) for _ in range(2))
 
     data = transform.copy(first, 5)
 
@@ -66,7 +66,7 @@ def test_no_image_is_too_small_to_copy(size: tuple[int, int]) -> None:
 
 def test_chance_comes_from_the_seed_and_the_image() -> None:
     noise = next(t for t in TRANSFORMS if t.name == "noise")
-    one, other = (upright(texture(n, 60, 60), LIMIT) for n in (1, 2))
+    one, other = (upright(photo(n, 60, 60), LIMIT) for n in (1, 2))
 
     assert noise.copy(one, 0) != noise.copy(one, 1)
     added = [pixels(opened(noise.copy(image, 0))) - pixels(image) for image in (one, other)]
@@ -109,7 +109,7 @@ def test_scales_and_crops_have_their_sizes() -> None:
     ],
 )
 def test_turns_go_the_way_that_they_say(name: str, strength: str, turn: Image.Transpose) -> None:
-    image = upright(texture(1, 120, 80), LIMIT)
+    image = upright(photo(1, 120, 80), LIMIT)
 
     back = pixels(copies_of(name)[strength])
 
@@ -118,7 +118,7 @@ def test_turns_go_the_way_that_they_say(name: str, strength: str, turn: Image.Tr
 
 @pytest.mark.parametrize("strength", ["mirrored", "upside down", "quarter turn"])
 def test_a_copy_that_lies_turned_says_so_in_its_exif(strength: str) -> None:
-    image = upright(texture(1, 120, 80), LIMIT)
+    image = upright(photo(1, 120, 80), LIMIT)
 
     copy = copies_of("EXIF orientation")[strength]
 
@@ -129,7 +129,7 @@ def test_a_copy_that_lies_turned_says_so_in_its_exif(strength: str) -> None:
 
 
 def test_benign_copies_look_much_more_like_the_image_than_others_do() -> None:
-    image = upright(texture(3, 160, 120), LIMIT)
+    image = upright(photo(3, 160, 120), LIMIT)
     apart = {True: [], False: []}
 
     for transform in TRANSFORMS:
@@ -152,4 +152,4 @@ def test_a_large_image_is_scaled_down_first() -> None:
 
 def test_what_cannot_be_decoded_cannot_be_copied() -> None:
     assert upright(b"GIF89a", LIMIT) is None
-    assert upright(texture(1, 120, 80), 100) is None
+    assert upright(photo(1, 120, 80), 100) is None
