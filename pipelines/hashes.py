@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from scipy.fft import dct
 
 from pipelines.images import guarded, open_image
+from recaption.pictures import upright
 
 Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
@@ -98,7 +99,7 @@ def dihedral(data: bytes, max_pixels: int) -> list[Grids] | None:
 
 def _whole(image: Image.Image, orientations: Sequence[int]) -> list[Grids]:
     """Decode an image whole, and shrink it as if it lay in each of some EXIF orientations."""
-    ImageOps.exif_transpose(image, in_place=True)
+    image = upright(image)
     side = (_PHASH_GRID, _PHASH_GRID)
     small = np.asarray(image.convert("L").resize(side, Image.Resampling.LANCZOS))
     eye = np.eye(_PHASH_GRID, dtype=np.uint8)
@@ -126,7 +127,8 @@ def _reduced(image: Image.Image, data: bytes) -> Grids | None:
     scale = _scale((image.height, image.width), gray.shape)
     rows = _samples(image.height, gray.shape[0], scale)
     columns = _samples(image.width, gray.shape[1], scale)
-    both = _shrunk(gray.astype(np.float32), rows, columns, image.getexif().get(_ORIENTATION, 1))
+    orientation = guarded(lambda: int(image.getexif().get(_ORIENTATION, _UPRIGHT)), _UPRIGHT)
+    both = _shrunk(gray.astype(np.float32), rows, columns, orientation)
     levels = np.clip(np.rint(both[:_PHASH_GRID, :_PHASH_GRID]), 0, 255)  # what is flat stays flat
     return Grids(levels.astype(np.uint8), both[_PHASH_GRID:, _PHASH_GRID:])
 

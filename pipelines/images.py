@@ -10,20 +10,12 @@ from typing import NamedTuple, TypeVar
 
 from PIL import Image
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF")
-"""What browsers show.
-
-Pillow reads forty more, some through outside programs (EPS starts Ghostscript) or libraries that
-hostile files have broken (TIFF), or by decoding before it tells the size (ICO); no file of a crawl
-shall reach those.
-"""
+from recaption.pictures import FORMATS
 
 _LONGEST_SIDE_PX = 2**31 - 1
 """What a column of sizes can hold."""
 
 Answer = TypeVar("Answer")
-
-Image.init()  # with `formats` given, Pillow looks no further than the plugins loaded so far
 
 
 class Header(NamedTuple):

@@ -93,6 +93,7 @@ def _start_careful_worker() -> None:
 def start_worker() -> None:
     """End with the parent, also when that is killed; Ctrl-C is the parent's business."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # to torch, which is imported later, if at all
     parent = os.getppid()
 
     def watch() -> None:

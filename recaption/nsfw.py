@@ -1,15 +1,13 @@
 """Score how unsafe images are, with any image classifier of `transformers`."""
 
 import functools
-import io
 from collections.abc import Callable, Sequence
 from typing import Any
-
-from PIL import Image
 
 from filters.recipe import Nsfw
 from filters.rule import RecipeError
 from recaption.extra import check_installed
+from recaption.pictures import read_rgb
 
 BATCH = 32
 """Images classified at once."""
@@ -41,7 +39,7 @@ def scorer(nsfw: Nsfw) -> Callable[[Sequence[bytes]], list[float]]:
     places = _places(nsfw, model.config.id2label)
 
     def score(images: Sequence[bytes]) -> list[float]:
-        pictures = [Image.open(io.BytesIO(image)).convert("RGB") for image in images]
+        pictures = [read_rgb(image) for image in images]
         with torch.inference_mode():
             logits = model(**processor(images=pictures, return_tensors="pt")).logits
         scores: list[float] = logits.float().softmax(-1)[:, places].sum(-1).tolist()

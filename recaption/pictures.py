@@ -2,12 +2,18 @@
 
 import io
 import warnings
+from contextlib import suppress
 
 import numpy as np
 from PIL import Image, ImageOps
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF")
-"""What browsers show; `pipelines.images` says why no other."""
+"""What browsers show.
+
+Pillow reads forty more, some through outside programs (EPS starts Ghostscript) or libraries that
+hostile files have broken (TIFF), or by decoding before it tells the size (ICO); no file of a crawl
+shall reach those.
+"""
 
 Image.init()  # with `formats` given, Pillow looks no further than the plugins loaded so far
 
@@ -18,17 +24,17 @@ def read_rgb(data: bytes) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about odd metadata
-            return _rgb(_upright(Image.open(io.BytesIO(data), formats=FORMATS)))
+            return _rgb(upright(Image.open(io.BytesIO(data), formats=FORMATS)))
     finally:
         Image.MAX_IMAGE_PIXELS = before
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image) -> Image.Image:
+    """Decode an image, and turn it as its EXIF says; damaged EXIF says nothing."""
     image.load()  # a PNG's EXIF may follow its pixels
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # Pillow raises far more than OSError on EXIF that is damaged
-        return image
+    with suppress(Exception):  # Pillow raises far more than OSError on EXIF that is damaged
+        ImageOps.exif_transpose(image, in_place=True)
+    return image
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -209,3 +209,13 @@ def test_hashing_finds_the_same_images_damaged_as_decoding() -> None:
 def test_packed_hashes_keep_their_bits() -> None:
     assert packed(["0000000000000001", "8000000000000000"], 64).tolist() == [[1], [1 << 63]]
     assert packed([], 256).shape == (0, 4)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("tail", [b"", b"II*\0\xff\xff\xff\x7f", b"MM\0*" + b"\xff" * 40])
+def test_damaged_exif_does_not_damage_an_image(kind: str, tail: bytes) -> None:
+    file = io.BytesIO()
+    Image.open(io.BytesIO(photo(6))).save(file, kind, exif=b"Exif\0\0" + tail)
+
+    for exact in (True, False):
+        assert shrink(file.getvalue(), LIMIT, exact=exact) is not None
