@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageEnhance, ImageFilter, ImageFont, ImageOps
 
 from pipelines.images import guarded, open_image
+from recaption.pictures import upright
 
 Picture = Image.Image
 Change = Callable[[Picture, Any, np.random.Generator], Picture]
@@ -45,7 +46,7 @@ class Transform:
     """What Pillow's `save` is told."""
 
     def copy(self, image: Picture, seed: int) -> bytes:
-        """Return the file of a copy; of an RGB image, which `upright` returns."""
+        """Return the file of a copy; of an RGB image, which `decoded` returns."""
         what = f"{self.name} {self.strength}".encode()
         chance = np.random.default_rng([seed, zlib.crc32(what), zlib.crc32(image.tobytes())])
         file = io.BytesIO()
@@ -53,14 +54,14 @@ class Transform:
         return file.getvalue()
 
 
-def upright(data: bytes, max_pixels: int) -> Picture | None:
+def decoded(data: bytes, max_pixels: int) -> Picture | None:
     """Decode an image to copy it, upright by its EXIF, in RGB; None where it cannot be decoded."""
 
     def decode() -> Picture:
         with open_image(data, max_pixels) as image:
-            turned = ImageOps.exif_transpose(image).convert("RGB")
-        turned.thumbnail((_LONGEST_PX, _LONGEST_PX))
-        return turned
+            picture = upright(image).convert("RGB")
+        picture.thumbnail((_LONGEST_PX, _LONGEST_PX))
+        return picture
 
     return guarded(decode, None)
 

@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from filters.nearest import Nearest
 from filters.recipe import Nsfw, Recipe
-from pipelines.copies import TRANSFORMS, upright
+from pipelines.copies import TRANSFORMS, decoded
 from pipelines.hashes import BITS, packed
 from pipelines.image_reader import ImageReader
 from pipelines.index import TestIndex
@@ -177,7 +177,7 @@ def hash_copies(recipe: Recipe, seed: int, image: tuple[str, bytes]) -> pa.Recor
         InputError: It cannot be decoded.
     """
     name, data = image
-    picture = upright(data, recipe.images.max_pixels)
+    picture = decoded(data, recipe.images.max_pixels)
     if picture is None:
         raise InputError(f"test image {name} must be decodable, got one that is not; repair it")
     files = [data, *(transform.copy(picture, seed) for transform in TRANSFORMS)]
@@ -187,7 +187,7 @@ def hash_copies(recipe: Recipe, seed: int, image: tuple[str, bytes]) -> pa.Recor
 
 def make_copy(recipe: Recipe, data: bytes, variant: int, seed: int) -> bytes:
     """Return a copy of a test image that can be decoded, by its place in `VARIANTS`."""
-    image = upright(data, recipe.images.max_pixels) if variant else None
+    image = decoded(data, recipe.images.max_pixels) if variant else None
     return TRANSFORMS[variant - 1].copy(image, seed) if image else data
 
 

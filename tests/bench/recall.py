@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipelines.copies import TRANSFORMS, upright
+from pipelines.copies import TRANSFORMS, decoded
 from pipelines.hashes import BITS, MIN_QUALITY, dihedral, hashes, packed, shrink
 from pipelines.sources import find_images
 from tests.bench.peers import PEERS, UnavailableError, scores
@@ -165,7 +165,7 @@ def _write_photographs(folder: Path) -> list[str]:
     for part in find_images(str(PHOTOGRAPHS), folder):
         for name, data in part.read():
             digest = hashlib.sha256(data).hexdigest()
-            if digest not in seen and upright(data, _LIMIT):
+            if digest not in seen and decoded(data, _LIMIT):
                 seen.add(digest)
                 names.append(f"{name.replace('/', '-')}.jpg")
                 (folder / names[-1]).write_bytes(data)
@@ -176,7 +176,7 @@ def _write_copies(folder: Path, photographs: Sequence[str]) -> dict[tuple[str, i
     drawn = np.random.default_rng(0).choice(len(photographs), COPIED, replace=False)
     names = {}
     for name in (photographs[at] for at in np.sort(drawn)):
-        image = upright((folder / name).read_bytes(), _LIMIT)
+        image = decoded((folder / name).read_bytes(), _LIMIT)
         for at, transform in enumerate(TRANSFORMS):
             data = transform.copy(image, 0)
             extension = Image.open(io.BytesIO(data)).format.lower()
@@ -208,7 +208,7 @@ def _embedded(folder: Path, names: Sequence[str], embed: Embed) -> Detector:
     vectors: dict[str, NDArray[Any]] = {}
     for at in range(0, len(names), _ROWS_AT_ONCE):
         some = names[at : at + _ROWS_AT_ONCE]
-        images = [upright((folder / name).read_bytes(), _LIMIT) for name in some]
+        images = [decoded((folder / name).read_bytes(), _LIMIT) for name in some]
         vectors |= dict(zip(some, embed(images), strict=True))
     return Detector("embedding", vectors, cosine)
 

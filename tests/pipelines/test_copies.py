@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from pipelines.copies import TRANSFORMS, Transform, upright
+from pipelines.copies import TRANSFORMS, Transform, decoded
 from tests.shards import photo
 
 LIMIT = 10**7
@@ -20,7 +20,7 @@ def opened(data: bytes) -> Image.Image:
 
 def copies_of(name: str) -> dict[str, Image.Image]:
     """Return the copies of a picture of 120 by 80 by one transform, by strength."""
-    image = upright(photo(1, 120, 80), LIMIT)
+    image = decoded(photo(1, 120, 80), LIMIT)
     assert image is not None
     return {t.strength: opened(t.copy(image, 0)) for t in TRANSFORMS if t.name == name}
 
@@ -37,7 +37,7 @@ def test_each_transform_and_strength_is_there_once() -> None:
 
 def test_no_copy_is_another_one_or_the_image_itself() -> None:
     data = photo(1, 120, 80)
-    image = upright(data, LIMIT)
+    image = decoded(data, LIMIT)
 
     files = [data, *(transform.copy(image, 0) for transform in TRANSFORMS)]
 
@@ -46,12 +46,12 @@ def test_no_copy_is_another_one_or_the_image_itself() -> None:
 
 @pytest.mark.parametrize("transform", TRANSFORMS, ids=lambda t: f"{t.name} {t.strength}")
 def test_equal_arguments_give_equal_bytes_that_decode(transform: Transform) -> None:
-    first, again = (upright(photo(2, 90, 120), LIMIT) for _ in range(2))
+    first, again = (decoded(photo(2, 90, 120), LIMIT) for _ in range(2))
 
     data = transform.copy(first, 5)
 
     assert data == transform.copy(again, 5)
-    assert upright(data, LIMIT) is not None
+    assert decoded(data, LIMIT) is not None
     assert opened(data).format == {"WEBP": "WEBP", "PNG": "PNG"}.get(transform.name, "JPEG")
 
 
@@ -66,7 +66,7 @@ def test_no_image_is_too_small_to_copy(size: tuple[int, int]) -> None:
 
 def test_chance_comes_from_the_seed_and_the_image() -> None:
     noise = next(t for t in TRANSFORMS if t.name == "noise")
-    one, other = (upright(photo(n, 60, 60), LIMIT) for n in (1, 2))
+    one, other = (decoded(photo(n, 60, 60), LIMIT) for n in (1, 2))
 
     assert noise.copy(one, 0) != noise.copy(one, 1)
     added = [pixels(opened(noise.copy(image, 0))) - pixels(image) for image in (one, other)]
@@ -109,7 +109,7 @@ def test_scales_and_crops_have_their_sizes() -> None:
     ],
 )
 def test_turns_go_the_way_that_they_say(name: str, strength: str, turn: Image.Transpose) -> None:
-    image = upright(photo(1, 120, 80), LIMIT)
+    image = decoded(photo(1, 120, 80), LIMIT)
 
     back = pixels(copies_of(name)[strength])
 
@@ -118,7 +118,7 @@ def test_turns_go_the_way_that_they_say(name: str, strength: str, turn: Image.Tr
 
 @pytest.mark.parametrize("strength", ["mirrored", "upside down", "quarter turn"])
 def test_a_copy_that_lies_turned_says_so_in_its_exif(strength: str) -> None:
-    image = upright(photo(1, 120, 80), LIMIT)
+    image = decoded(photo(1, 120, 80), LIMIT)
 
     copy = copies_of("EXIF orientation")[strength]
 
@@ -129,11 +129,11 @@ def test_a_copy_that_lies_turned_says_so_in_its_exif(strength: str) -> None:
 
 
 def test_benign_copies_look_much_more_like_the_image_than_others_do() -> None:
-    image = upright(photo(3, 160, 120), LIMIT)
+    image = decoded(photo(3, 160, 120), LIMIT)
     apart = {True: [], False: []}
 
     for transform in TRANSFORMS:
-        copy = upright(transform.copy(image, 0), LIMIT)
+        copy = decoded(transform.copy(image, 0), LIMIT)
         apart[transform.benign].append(
             np.abs(pixels(copy.resize(image.size)) - pixels(image)).mean()
         )
@@ -145,11 +145,20 @@ def test_a_large_image_is_scaled_down_first() -> None:
     file = io.BytesIO()
     Image.new("RGB", (3000, 30)).save(file, "PNG")
 
-    image = upright(file.getvalue(), LIMIT)
+    image = decoded(file.getvalue(), LIMIT)
 
     assert image.size == (2048, 20)
 
 
+def test_an_image_is_copied_as_people_see_it() -> None:
+    turned = next(t for t in TRANSFORMS if t.strength == "quarter turn")
+    image = decoded(photo(1, 120, 80), LIMIT)
+
+    seen = decoded(turned.copy(image, 0), LIMIT)
+
+    assert np.abs(pixels(seen) - pixels(image)).mean() < NEAR
+
+
 def test_what_cannot_be_decoded_cannot_be_copied() -> None:
-    assert upright(b"GIF89a", LIMIT) is None
-    assert upright(photo(1, 120, 80), 100) is None
+    assert decoded(b"GIF89a", LIMIT) is None
+    assert decoded(photo(1, 120, 80), 100) is None
