@@ -155,6 +155,22 @@ class Found:
         return [text[n : n + 32] for n in range(0, len(text), 32)]
 
 
+def notes_on(found: dict[str, int]) -> list[str]:
+    """Say what a reader should know of the account of a run's duplicates."""
+    notes = []
+    if found.get("flat"):
+        notes.append(
+            f"{found['flat']:,} images are too flat for hashes (PDQ quality below {MIN_QUALITY}): "
+            "only those of the same bytes or URL count as duplicates of them."
+        )
+    if found.get("unhashed"):
+        notes.append(
+            f"{found['unhashed']:,} rows have no hash, because they were measured by a recipe that "
+            "drops them: only those of the same bytes or URL count as duplicates of them."
+        )
+    return notes
+
+
 def uid_halves(uids: pa.StringArray) -> NDArray[np.uint64]:
     """Return uids of 32 hexadecimal digits as two numbers each, (n, 2)."""
     raw = bytes.fromhex("".join(uids.to_pylist()))

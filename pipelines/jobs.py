@@ -5,7 +5,7 @@ from typing import Any
 
 import apache_beam as beam
 
-from pipelines import count, decide, duplicates, lookup, measure, near_groups, rank, write
+from pipelines import captions, count, decide, duplicates, lookup, measure, near_groups, rank, write
 from pipelines.exchange import Run, Stage
 from pipelines.transforms import AddUp, Do
 
@@ -26,6 +26,9 @@ JOIN_GROUPS = Stage("JoinGroups", near_groups.join_groups)
 GROUP = Stage("Group", duplicates.group_shard, sends=("copies",))
 KEEP_BEST = Stage("KeepBest", duplicates.keep_best, "copies")
 JOIN_KEPT = Stage("JoinKept", duplicates.join_kept)
+SEND_CAPTIONS = Stage("SendCaptions", captions.send_captions, sends=("captions",))
+MERGE_CAPTIONS = Stage("MergeCaptions", captions.merge_captions, "captions", ("merged",))
+WRITE_CAPTIONS = Stage("WriteCaptions", captions.write_captions, "merged")
 DECIDE = Stage("Decide", decide.decide_shard, sends=("subset",))
 MERGE_SUBSET = Stage("MergeSubset", decide.merge_subset, "subset")
 MATERIALISE = Stage("Materialise", write.write_shard)
@@ -76,9 +79,15 @@ def decide_corpus(
         facts, after = [*facts, *copies["facts"]], (copies["kept"],)
     decided = shards | Do(run, DECIDE, *after)
     subset = decided["subset"] | Do(run, MERGE_SUBSET)
-    done = [subset["results"]]
+    done, before = [subset["results"]], [decided["results"]]
+    if run.recipe.duplicate and run.recipe.duplicate.merge_captions:
+        merged = (shards | Do(run, SEND_CAPTIONS, *after))["captions"] | Do(run, MERGE_CAPTIONS)
+        written = merged["merged"] | Do(run, WRITE_CAPTIONS)
+        facts.append(merged["results"])
+        before.append(written["results"])
+        done.append(written["results"])
     if run.recipe.materialise:
-        done.append((shards | Do(run, MATERIALISE, decided["results"]))["results"])
+        done.append((shards | Do(run, MATERIALISE, *before))["results"])
     return (
         [*facts, decided["results"]]
         | "AllFacts" >> beam.Flatten()

@@ -139,10 +139,14 @@ class Crowd:
         return len(asked) * self._words.size
 
     def _others(self, asked: Places) -> Places:
-        """Return those that are not in the largest group, in which nobody needs to ask on."""
+        """Return who must ask that all pairs of `asked` are looked at or known.
+
+        Within the largest group all is known, so the others may ask in place of these.
+        """
         self._forest.settle()
         groups, sizes = np.unique(self._forest.labels, return_counts=True)
-        return asked[self._forest.labels[asked] != groups[np.argmax(sizes)]]
+        outside = np.flatnonzero(self._forest.labels != groups[np.argmax(sizes)])
+        return outside if len(outside) < len(asked) else asked
 
     def _compare(self, asked: Places) -> None:
         for at in range(0, len(asked), _TILE[0]):

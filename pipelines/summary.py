@@ -9,7 +9,7 @@ import tomli_w
 
 from filters.decision import all_rules
 from filters.rule import Rule
-from pipelines import statistics
+from pipelines import duplicates, statistics
 from pipelines.exchange import Run
 from pipelines.hashes import MIN_QUALITY
 from pipelines.inputs import Shard
@@ -241,24 +241,9 @@ def _notes(account: dict[str, Any], manifest: dict[str, Any], run: Run) -> list[
     images = any(shard["kind"] != "metadata" for shard in manifest["shards"])
     if images and run.recipe.images.decode:
         notes.append("Pixels are decoded only for rows that every other rule keeps.")
-    notes += _on_duplicates(manifest["duplicates"])
+    notes += duplicates.notes_on(manifest["duplicates"])
     if manifest["subset_uids"] < manifest["kept"]:
         notes.append(
             f"The {manifest['kept']:,} kept rows have {manifest['subset_uids']:,} distinct uids."
-        )
-    return notes
-
-
-def _on_duplicates(found: dict[str, int]) -> list[str]:
-    notes = []
-    if found.get("flat"):
-        notes.append(
-            f"{found['flat']:,} images are too flat for hashes (PDQ quality below {MIN_QUALITY}): "
-            "only those of the same bytes or URL count as duplicates of them."
-        )
-    if found.get("unhashed"):
-        notes.append(
-            f"{found['unhashed']:,} rows have no hash, because they were measured by a recipe that "
-            "drops them: only those of the same bytes or URL count as duplicates of them."
         )
     return notes
