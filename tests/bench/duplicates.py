@@ -1,7 +1,9 @@
 """Group millions of made hashes whose groups are known, each stage on the scales."""
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from pipelines.jobs import (
     SORT_BANDS,
 )
 from pipelines.local import perform_all
+from tests.bench.usage import seconds, watched
 
 Words = NDArray[np.uint64]
 Places = NDArray[np.int64]
@@ -33,6 +36,40 @@ _GROUPED = 0.2
 """The share of hashes that are in planted groups."""
 _PLACEHOLDERS = 0.1
 """The share of hashes that are one and the same."""
+_ALIKE = 31
+"""Bits of PDQ."""
+_CROWDS = {"": "no crowd", "chunk": "a tenth share 16 bits", "half": "a tenth share 128 bits"}
+_GIB = 2**30
+
+
+def measure_groups(folder: Path, rows: int) -> Iterator[str]:
+    """Group hashes with two processes; tell time, memory, and whether the groups are right."""
+    for crowd, name in _CROWDS.items():
+        made = (folder / crowd / "hashes", rows, _ALIKE, crowd)
+        maker = get_context("spawn").Process(target=write_hashes, args=made)
+        maker.start()  # a process of its own, whose memory does not count
+        maker.join()
+        yield f"\nPDQ hashes: {rows:,}, a tenth of them one and the same, {name}; two processes"
+        stages: list[str] = []
+
+        def timed(stage: str, work: Callable[[], object], stages: list[str] = stages) -> None:
+            before = seconds()
+            work()
+            used = seconds() - before
+            stages.append(f"  {stage:<14}{used.cpu:8,.1f} s of CPU, {used.wall:7,.1f} s")
+
+        before = seconds()
+        with watched(os.getpid()) as memory:
+            run = group_hashes(folder / crowd / "hashes", folder / crowd / "work", _ALIKE, 2, timed)
+        used = seconds() - before
+        yield from stages
+        yield f"{used.wall:8,.0f} s, {used.cpu:,.0f} s of CPU for groups at a distance of {_ALIKE}"
+        yield "the groups are " + ("those planted" if is_exact(run) else "WRONG")
+        yield f"{memory.largest / _GIB:8,.2f} GiB of memory, the most of any one process"
+        yield f"{memory.together / _GIB:8,.2f} GiB of memory, all together at one moment"
+        files = sum(path.stat().st_size for path in run.work.rglob("*") if path.is_file())
+        yield f"{files / _GIB:8,.2f} GiB on disk until the groups are known"
+        shutil.rmtree(folder / crowd)
 
 
 def write_hashes(folder: Path, count: int, most: int, crowd: str = "") -> None:

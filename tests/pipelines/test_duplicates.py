@@ -25,7 +25,8 @@ from tests.outputs import files_of, manifest_of, rows_of
 from tests.plain import text_key
 from tests.shards import SHARED_DATA, picture, write_parquet, write_shard
 
-SHARDS = 4
+SHARDS = 3
+MERGED = {"same": "near_image", "merge_captions": True}
 REPEAT = "--direct_runner_bundle_repeat=1"
 WORDS = ("red", "shoe", "dog", "photo", "grass")
 Row = dict[str, Any]
@@ -51,8 +52,8 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     images += [picture(90, 90, colour=colour) for colour in ("red", "pink")] * 3
     for shard in range(SHARDS):
         pairs = [
-            (f"{shard}{row:03d}", chance.choice(images), " ".join(chance.choices(WORDS, k=2)))
-            for row in range(50)
+            (f"{shard}{row:03d}", chance.choice(images), " ".join(chance.choices(WORDS, k=1)))
+            for row in range(40)
         ]
         write_shard(folder / f"{shard:05d}", pairs)
     return folder
@@ -130,7 +131,7 @@ def worth(row: Row, keep: str) -> float:
 @pytest.fixture(scope="module")
 def measured(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a run that measured hashes."""
-    return run(source, tmp_path_factory.mktemp("measured"), recipe(same="near_image"))
+    return run(source, tmp_path_factory.mktemp("measured"), recipe(**MERGED))
 
 
 @pytest.mark.parametrize(
@@ -178,23 +179,21 @@ def test_copies_are_those_that_all_pairs_tell(
     ],
 )
 def test_every_way_to_run_leaves_the_same_bytes(
-    how: tuple[list[str], dict[str, Any]], source: Path, tmp_path: Path
+    how: tuple[list[str], dict[str, Any]], source: Path, measured: Path, tmp_path: Path
 ) -> None:
-    by = recipe(same="near_image", merge_captions=True)
-    once = run(source, tmp_path / "once", by)
+    again = run(source, tmp_path / "again", recipe(**MERGED), *how[0], **how[1])
 
-    again = run(source, tmp_path / "again", by, *how[0], **how[1])
-
-    assert files_of(again) == files_of(once)
+    assert files_of(again) == files_of(measured)
 
 
-def test_other_partitions_choose_the_same(source: Path, tmp_path: Path) -> None:
-    by = recipe(same="near_image")
+def test_other_partitions_choose_the_same(measured: Path, tmp_path: Path) -> None:
+    plan = plan_decide(measured, tmp_path, recipe(**MERGED), workers=1)
 
-    outputs = [run(source, tmp_path / str(n), by, partitions=n) for n in (1, 2, 16)]
+    for partitions in (1, 2, 16):
+        run_decide(replace(plan, run=replace(plan.run, partitions=partitions)))
 
-    first, *others = [files_of(output / "decisions") for output in outputs]
-    assert others == [first, first]
+        assert files_of(tmp_path / "decisions") == files_of(measured / "decisions")
+        assert files_of(tmp_path / "shards") == files_of(measured / "shards")
 
 
 def test_the_captions_of_copies_go_to_the_pair_that_stays(source: Path, tmp_path: Path) -> None:
