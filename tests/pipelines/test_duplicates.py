@@ -263,32 +263,6 @@ def test_a_recipe_may_name_the_pair_that_a_copy_makes_way_for(
     ]
 
 
-@pytest.mark.parametrize(
-    ("changes", "sentence"),
-    [
-        (
-            ["rules.duplicate.same=near_pair"],
-            "rules.duplicate.same must be pair or image, as an input of metadata alone has no "
-            "images to hash, got 'near_pair'; say --set rules.duplicate.same=pair",
-        ),
-        (
-            ["rules.duplicate.same=image", "rules.duplicate.keep=best_score"],
-            "rules.duplicate.keep must be largest_image or first, as the input has no clip_score, "
-            "got 'best_score'; choose one of them",
-        ),
-    ],
-)
-def test_metadata_alone_have_neither_hashes_nor_scores(
-    changes: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_parquet(tmp_path / "in" / "0.parquet", {"url": ["u"], "caption": ["a red shoe"]})
-    set_ = [part for change in changes for part in ("--set", change)]
-
-    code = command("filter", "--input", tmp_path / "in", "--output", tmp_path / "out", *set_)
-
-    assert (code, capsys.readouterr().err) == (2, f"altmill: {sentence}\n")
-
-
 def test_metadata_alone_have_copies_by_url(tmp_path: Path) -> None:
     columns = {"url": ["u", "u", "v", "u"], "caption": ["a", "A ", "a", "b"]}
     write_parquet(tmp_path / "in" / "0.parquet", columns)
@@ -304,25 +278,6 @@ def test_metadata_alone_have_copies_by_url(tmp_path: Path) -> None:
         rows[1]["uid"]: None if rows[1]["uid"] == stays else stays,
     }
     assert [row["duplicate_of"] for row in rows[2:]] == [None, None]
-
-
-def test_columns_without_hashes_cannot_be_decided_by_them(
-    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "a.toml").write_text('name = "a"\n')
-    by = ("--recipe", tmp_path / "a.toml")
-    assert command("filter", "--input", source, "--output", tmp_path / "out", *by) == 0
-    capsys.readouterr()
-
-    code = command(
-        "decide", "--from", tmp_path / "out", *by, "--set", "rules.duplicate.same=near_pair"
-    )
-
-    assert (code, capsys.readouterr().err) == (
-        2,
-        "altmill: rules.duplicate must have hashes for same = 'near_pair', got columns that were "
-        "measured without; use pair or image, or run filter with this recipe\n",
-    )
 
 
 @pytest.mark.slow
