@@ -29,6 +29,7 @@ class Intact(Rule):
     """Keep rows in which nothing is missing or broken."""
 
     column = "error"
+    knows_null = True
 
     def limits(self) -> tuple[Limit, ...]:
         """Return one limit per error; none of them holds where there is an error."""

@@ -19,6 +19,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
 from typing import Any
 
+from filters.duplicate import Duplicate
 from filters.rule import RecipeError, Rule
 
 
@@ -60,7 +61,7 @@ class Images:
     """Measure perceptual hashes of rows that survive the other rules.
 
     `exact`: bit for bit those of imagehash and pdqhash; `fast`: of JPEGs, at a reduced scale;
-    `when_needed`: `fast`, if test sets are named.
+    `when_needed`: `fast`, if test sets are named or near-duplicates are looked for.
     """
 
     def __post_init__(self) -> None:
@@ -195,6 +196,22 @@ class Recipe:
         plain = {f.name: getattr(self, f.name) for f in fields(self)}
         plain |= {name: asdict(plain[name]) for name in SECTIONS}
         return plain | {"rules": {rule.name: _set_fields(rule) for rule in self.rules}}
+
+    @property
+    def duplicate(self) -> Duplicate | None:
+        """The rule on duplicates, if there is one."""
+        return next((rule for rule in self.rules if isinstance(rule, Duplicate)), None)
+
+    @property
+    def row_rules(self) -> tuple[Rule, ...]:
+        """The rules that judge a row by itself: all but that on duplicates."""
+        return tuple(rule for rule in self.rules if not isinstance(rule, Duplicate))
+
+    @property
+    def hashing(self) -> bool:
+        """Whether perceptual hashes are measured."""
+        near = self.duplicate is not None and self.duplicate.near
+        return self.images.hashes != "when_needed" or bool(self.test_sets.indexes) or near
 
     @property
     def digest(self) -> str:

@@ -52,6 +52,9 @@ class Rule(ABC):
     also_reads: ClassVar[tuple[str, ...]] = ()
     """Further measured columns that the rule reads."""
 
+    knows_null: ClassVar[bool] = False
+    """Whether null is an answer, not what is unknown."""
+
     @property
     def name(self) -> str:
         """The module's name, which is the rule's name in a recipe."""

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from filters.decision import SCHEMA, judge
 from pipelines import statistics
+from pipelines.duplicates import BATCH_ROWS, Found, uid_halves
 from pipelines.exchange import Run, Send
 from pipelines.inputs import Shard
 from pipelines.measure import columns_path
@@ -21,8 +22,6 @@ from pipelines.storage import parquet_writer, replacing
 SUBSET = np.dtype("u8,u8")
 """DataComp's uid: the first and the last 16 of its hexadecimal digits."""
 
-_BATCH_ROWS = 131_072
-
 
 def decisions_path(output: Path, shard: str) -> Path:
     """Return where a shard's decisions are."""
@@ -32,17 +31,21 @@ def decisions_path(output: Path, shard: str) -> Path:
 def decide_shard(run: Run, shard: Shard, _: Iterator[pa.RecordBatch], send: Send) -> dict[str, Any]:
     """Write a shard's decisions, send the uids that are kept, and return the statistics."""
     rules = run.recipe.rules
-    parts = [statistics.measure(_empty(COLUMNS), _empty(SCHEMA), rules, Place(shard.name, 0))]
+    found = Found(run, shard) if run.recipe.duplicate else None
+    empty = _with_copies(_empty(COLUMNS), None)
+    parts = [statistics.measure(empty, _empty(SCHEMA), rules, Place(shard.name, 0))]
     row = 0
     with (
         parquet_writer(decisions_path(run.output, shard.name), DECISIONS) as sink,
         pq.ParquetFile(columns_path(run.measured, shard.name)) as source,
     ):
-        for columns in source.iter_batches(_BATCH_ROWS):
+        for measured in source.iter_batches(BATCH_ROWS):
+            columns = _with_copies(measured, found)
             verdicts = judge(columns, rules)
             sink.write_batch(
                 pa.record_batch(
-                    [columns["uid"], columns["key"], *verdicts.columns], schema=DECISIONS
+                    [columns["uid"], columns["key"], *verdicts.columns, columns["duplicate_of"]],
+                    schema=DECISIONS,
                 )
             )
             kept = _halves(columns["uid"].filter(pc.is_null(verdicts["reason"])))
@@ -84,8 +87,13 @@ def _empty(schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist([], schema)
 
 
+def _with_copies(measured: pa.RecordBatch, found: Found | None) -> pa.RecordBatch:
+    """Add `duplicate_of` to the next batch of measured columns."""
+    copies = found.next()["duplicate_of"] if found else pa.nulls(len(measured), pa.string())
+    return measured.append_column("duplicate_of", copies)
+
+
 def _halves(uids: pa.StringArray) -> pa.RecordBatch:
-    """Return uids of 32 hexadecimal digits as two numbers each, as DataComp does."""
-    raw = bytes.fromhex("".join(uids.to_pylist()))
-    halves = np.frombuffer(raw, ">u8").astype(np.uint64).reshape(-1, 2)
+    """Return uids as two numbers each, as DataComp does."""
+    halves = uid_halves(uids)
     return pa.record_batch([halves[:, 0], halves[:, 1]], names=["high", "low"])

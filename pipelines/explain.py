@@ -46,7 +46,7 @@ def _find(uid: str, output: Path, manifest: dict[str, Any]) -> Iterator[tuple[st
         for at in np.flatnonzero(pc.equal(uids, uid).to_numpy()).tolist():
             columns = pq.read_table(path).slice(at, 1)
             decisions = pq.read_table(decisions_path(output, shard["shard"])).slice(at, 1)
-            for name in ("reason", "value", "threshold"):
+            for name in ("reason", "value", "threshold", "duplicate_of"):
                 columns = columns.append_column(name, decisions[name])
             yield f"row {at} of shard {shard['shard']}", columns.to_batches()[0]
 
@@ -56,15 +56,15 @@ def _story(row: pa.RecordBatch, place: str, output: Path, manifest: dict[str, An
     verdict = "kept" if values["reason"] is None else f"dropped: {values['reason']}"
     lines = [f"{values['uid']}  {verdict}", f"  {place}, key {values['key']}"]
     lines += ["", "input", *_pairs({name: values[name] for name in _INPUTS[2:]})]
-    hidden = (*_INPUTS, "reason", "value", "threshold")
+    hidden = (*_INPUTS, "reason", "value", "threshold", "duplicate_of")
     measured = {k: v for k, v in values.items() if k not in hidden}
     measured = {k: v for k, v in measured.items() if v is not None or k not in OF_HASHES}
     lines += ["", "measured", *_pairs(measured | {"error": values["error"] or "none"})]
     lines += ["", f"rules of recipe {manifest['recipe']['name']}, in the order of judging"]
     for rule in all_rules(from_dict(manifest["recipe"], NAME).rules):
         reason = rule(row)[0].as_py()
-        shown = rule.shown(row)[0].as_py() or ("none" if rule.name == "intact" else None)
-        known = rule.values(row)[0].is_valid or rule.name in ("intact", "language")
+        shown = rule.shown(row)[0].as_py() or ("none" if rule.knows_null else None)
+        known = rule.values(row)[0].is_valid or rule.knows_null or rule.name == "language"
         said = reason or ("ok" if known else "unknown, so not broken")
         lines.append(f"  {rule.name:<16} {rule.threshold:<36} {_cut(shown):<24} {said}")
     tables = manifest["tables"]

@@ -80,7 +80,7 @@ class Index:
                 before = ends[first - 1] if first else 0
                 last = max(first + 1, int(np.searchsorted(ends, before + _CANDIDATES_AT_ONCE)))
                 block = slice(first, last)
-                candidates = order[_ranges(begins[block].ravel(), counts[block].ravel())]
+                candidates = order[ranges(begins[block].ravel(), counts[block].ravel())]
                 asked = np.repeat(np.arange(first, last), counts[block].sum(axis=1))
                 self._compare(queries, asked, candidates.astype(np.int64), nearest)
                 first = last
@@ -125,7 +125,7 @@ def _flips(width: int, most: int) -> NDArray[np.int64]:
     return np.array([sum(1 << bit for bit in bits) for bits in chosen])
 
 
-def _ranges(begins: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
+def ranges(begins: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the numbers of all ranges, one after the other."""
     shift = begins - np.concatenate([[0], np.cumsum(counts)[:-1]])
     return np.arange(counts.sum()) + np.repeat(shift, counts)

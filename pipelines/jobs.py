@@ -5,7 +5,7 @@ from typing import Any
 
 import apache_beam as beam
 
-from pipelines import count, decide, lookup, measure, rank, write
+from pipelines import captions, count, decide, duplicates, lookup, measure, near_groups, rank, write
 from pipelines.exchange import Run, Stage
 from pipelines.transforms import AddUp, Do
 
@@ -16,6 +16,19 @@ COUNT_IMAGES = Stage("CountImages", partial(count.merge_counts, "images"), "imag
 MERGE_RANKS = Stage("MergeRanks", rank.merge_ranks, "ranks")
 WRITE_LOOKUPS = Stage("WriteLookups", lookup.write_lookups)
 MEASURE = Stage("Measure", measure.measure_shard, sends=("shared_texts", "shared_images"))
+SEND_HASHES = Stage("SendHashes", duplicates.send_hashes_of_shard, sends=("hashes",))
+MERGE_HASHES = Stage("MergeHashes", near_groups.merge_hashes, "hashes")
+JOIN_HASHES = Stage("JoinHashes", near_groups.join_hashes)
+SEND_BANDS = Stage("SendBands", near_groups.send_bands, sends=("bands",))
+SORT_BANDS = Stage("SortBands", near_groups.sort_bands, "bands")
+LINK = Stage("Link", near_groups.link_slice)
+JOIN_GROUPS = Stage("JoinGroups", near_groups.join_groups)
+GROUP = Stage("Group", duplicates.group_shard, sends=("copies",))
+KEEP_BEST = Stage("KeepBest", duplicates.keep_best, "copies")
+JOIN_KEPT = Stage("JoinKept", duplicates.join_kept)
+SEND_CAPTIONS = Stage("SendCaptions", captions.send_captions, sends=("captions",))
+MERGE_CAPTIONS = Stage("MergeCaptions", captions.merge_captions, "captions", ("merged",))
+WRITE_CAPTIONS = Stage("WriteCaptions", captions.write_captions, "merged")
 DECIDE = Stage("Decide", decide.decide_shard, sends=("subset",))
 MERGE_SUBSET = Stage("MergeSubset", decide.merge_subset, "subset")
 MATERIALISE = Stage("Materialise", write.write_shard)
@@ -61,11 +74,20 @@ def decide_corpus(
         facts: What is known of shards and tables, as results of stages.
         *after: Collections that must be complete before.
     """
+    if run.recipe.duplicate:
+        copies = shards | FindDuplicates(run, *after)
+        facts, after = [*facts, *copies["facts"]], (copies["kept"],)
     decided = shards | Do(run, DECIDE, *after)
     subset = decided["subset"] | Do(run, MERGE_SUBSET)
-    done = [subset["results"]]
+    done, before = [subset["results"]], [decided["results"]]
+    if run.recipe.duplicate and run.recipe.duplicate.merge_captions:
+        merged = (shards | Do(run, SEND_CAPTIONS, *after))["captions"] | Do(run, MERGE_CAPTIONS)
+        written = merged["merged"] | Do(run, WRITE_CAPTIONS)
+        facts.append(merged["results"])
+        before.append(written["results"])
+        done.append(written["results"])
     if run.recipe.materialise:
-        done.append((shards | Do(run, MATERIALISE, decided["results"]))["results"])
+        done.append((shards | Do(run, MATERIALISE, *before))["results"])
     return (
         [*facts, decided["results"]]
         | "AllFacts" >> beam.Flatten()
@@ -73,6 +95,40 @@ def decide_corpus(
         | "AddUp" >> beam.CombineGlobally(AddUp())
         | "Write" >> beam.Map(write.finish, run, *map(beam.pvalue.AsIter, done))
     )
+
+
+class FindDuplicates(beam.PTransform):
+    """Group the rows that all other rules keep, and choose the pair that stays of each group.
+
+    Returns a dictionary: `facts`, and `kept`, which is complete when the groups can be looked up.
+    """
+
+    def __init__(self, run: Run, *after: beam.PCollection) -> None:
+        super().__init__(label="FindDuplicates")
+        self._run, self._after = run, after
+
+    def expand(self, shards: beam.PCollection) -> dict[str, Any]:
+        """Build the stages."""
+        run, after, facts = self._run, self._after, []
+        rule = near_groups.rule_of(run)
+        if rule.near and rule.max_distance:
+            hashes = (shards | Do(run, SEND_HASHES, *after))["hashes"] | Do(run, MERGE_HASHES)
+            facts.append(hashes["results"])
+            after = (self._link(hashes["results"]),)
+        grouped = shards | Do(run, GROUP, *after)
+        best = grouped["copies"] | Do(run, KEEP_BEST)
+        kept = _once(shards) | Do(run, JOIN_KEPT, best["results"])
+        return {"facts": [*facts, grouped["results"], best["results"]], "kept": kept["results"]}
+
+    def _link(self, hashes: beam.PCollection) -> beam.PCollection:
+        """Build what groups near hashes."""
+        run = self._run
+        every = hashes.pipeline | "EveryPart" >> beam.Create(range(run.partitions))
+        one = hashes.pipeline | "One" >> beam.Create([0])
+        joined = (one | Do(run, JOIN_HASHES, hashes))["results"]
+        bands = (every | Do(run, SEND_BANDS, joined))["bands"] | Do(run, SORT_BANDS)
+        linked = every | Do(run, LINK, bands["results"])
+        return (one | Do(run, JOIN_GROUPS, linked["results"]))["results"]
 
 
 class RankNames(beam.PTransform):

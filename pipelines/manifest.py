@@ -75,6 +75,7 @@ def build_manifest(account: dict[str, Any], run: Run) -> dict[str, Any]:
         "kept": kept,
         "dropped": {reason: reasons[reason] for reason in dropped},
         "kept_unchecked": account.get("unchecked", 0),
+        "duplicates": dict(sorted(account.get("duplicates", {}).items())),
         "tables": dict(sorted(account.get("tables", {}).items())),
         "shards": [shards[name] for name in sorted(shards, key=str.encode)],
     }

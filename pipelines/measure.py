@@ -95,17 +95,16 @@ def _with_pixels(
 ) -> pa.RecordBatch:
     """Measure what needs the pixels, for rows that nothing else drops."""
     recipe = run.recipe
-    hashing = recipe.images.hashes != "when_needed" or recipe.test_sets.indexes
-    if not (recipe.images.decode or recipe.nsfw.model or hashing):  # embeddings come with hashes
+    if not (recipe.images.decode or recipe.nsfw.model or recipe.hashing):  # embeddings come with it
         return columns
-    survivors = pc.is_null(judge(columns, recipe.rules)["reason"])
+    survivors = pc.is_null(judge(columns, recipe.row_rules)["reason"])
     at = np.flatnonzero(survivors.to_numpy(zero_copy_only=False))
     looks: list[dict[str, Any]] = []
     for some in _batched(images.read(row + at, columns.take(pa.array(at))), BATCH):
-        looks += look_at(recipe, some, hashing=bool(hashing))
+        looks += look_at(recipe, some)
     seen = pa.RecordBatch.from_pylist(looks, _SEEN)
     found = {name: seen[name] for name in ("error", "decoded")}
-    if hashing:
+    if recipe.hashing:
         found |= {name: seen[name] for name in Hashes._fields}
     if recipe.nsfw.model:
         found["nsfw_score"] = seen["nsfw_score"]
@@ -116,13 +115,13 @@ def _with_pixels(
     return _with_test_images(recipe, columns) if recipe.test_sets.indexes else columns
 
 
-def look_at(recipe: Recipe, images: Sequence[bytes], *, hashing: bool) -> list[dict[str, Any]]:
+def look_at(recipe: Recipe, images: Sequence[bytes]) -> list[dict[str, Any]]:
     """Decode images, hash them, and score those that can be decoded."""
     exact = is_exact(recipe)
     looks: list[dict[str, Any]] = []
     for image in images:
         found: dict[str, Any] = {}
-        if hashing:
+        if recipe.hashing:
             grids = shrink(image, recipe.images.max_pixels, exact=exact)
             found = hashes(grids)._asdict() if grids else {}
             found["decoded"] = grids is not None

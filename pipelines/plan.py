@@ -120,6 +120,11 @@ def plan_decide(source: Path, output: Path, recipe: Recipe, *, workers: int) -> 
                 f"[{name}] must be as the columns were measured with, {getattr(measured, name)}, "
                 f"got {getattr(recipe, name)}; use the same values, or run filter"
             )
+    if recipe.hashing and not measured.hashing:
+        raise RecipeError(
+            f"rules.duplicate must have hashes for same = {recipe.duplicate.same!r}, got columns "  # type: ignore[union-attr]
+            "that were measured without; use pair or image, or run filter with this recipe"
+        )
     root = Path(manifest["input"])
     shards = [Shard.restored(shard, root) for shard in manifest["shards"]]
     _check(recipe, shards)
@@ -155,6 +160,7 @@ def _check(recipe: Recipe, shards: Sequence[Shard]) -> None:
             "embedding.model must have test sets to compare with, got no test_sets.indexes; name "
             "them, or leave the model empty"
         )
+    _check_duplicates(recipe, shards)
     for rule in recipe.rules:
         _check_bounds(rule, recipe)
 
@@ -173,6 +179,24 @@ def _check_bounds(rule: Rule, recipe: Recipe) -> None:
         raise RecipeError(
             f"rules.ngram_rank must ask for ranks within tables.max_ngrams, "
             f"{recipe.tables.max_ngrams:,}, got {bound:,}; raise tables.max_ngrams"
+        )
+
+
+def _check_duplicates(recipe: Recipe, shards: Sequence[Shard]) -> None:
+    rule = recipe.duplicate
+    if rule is None:
+        return
+    if rule.near and any(shard.kind == "metadata" for shard in shards):
+        raise RecipeError(
+            f"rules.duplicate.same must be pair or image, as an input of metadata alone has no "
+            f"images to hash, got {rule.same!r}; say --set rules.duplicate.same="
+            + rule.same.removeprefix("near_")
+        )
+    scored = any("clip_score" in shard.columns for shard in shards)
+    if rule.keep == "best_score" and not scored:
+        raise RecipeError(
+            "rules.duplicate.keep must be largest_image or first, as the input has no clip_score, "
+            "got 'best_score'; choose one of them"
         )
 
 

@@ -214,7 +214,7 @@ def _hashed(recipe: Recipe, images: Iterable[tuple[dict[str, Any], bytes]]) -> p
     pairs = iter(images)
     with threadpool_limits(1, "blas"):  # all cores have a process already
         while some := list(islice(pairs, BATCH)):
-            looks = look_at(recipe, [data for _, data in some], hashing=True)
+            looks = look_at(recipe, [data for _, data in some])
             for (known, data), seen in zip(some, looks, strict=True):
                 rows.append(known | {"sha256": hashlib.sha256(data).hexdigest()} | seen)
     return pa.RecordBatch.from_pylist(rows, ROWS)

@@ -67,11 +67,13 @@ def run_decide(plan: Plan, options: Sequence[str] = ()) -> None:
         _remove(plan.run.output)
         _go(plan, build, options)
         _remove(plan.run.home / _STATE)  # what is there is no longer the filter run's
-        for name in ("decisions", "subset.npy", "shards", "report", "audit", NAME):
+        merged = "tables/merged_captions"
+        for name in ("decisions", "subset.npy", "shards", merged, "report", "audit", NAME):
             new, place = plan.run.output / name, plan.run.home / name
             if not new.is_file():  # a file is replaced at once: there is a manifest at any time
                 _remove(place)
             if new.exists():
+                place.parent.mkdir(exist_ok=True)
                 new.replace(place)
         shutil.rmtree(plan.run.home / "_work")
 

@@ -116,11 +116,14 @@ DECISIONS = pa.schema(
         ("value", pa.string()),
         ("threshold", pa.string()),
         ("broken", pa.uint64()),
+        ("duplicate_of", pa.string()),
     ]
 )
 """`decisions/<shard>.parquet`: why a row went; a null reason means that it was kept.
 
 `broken` has bit 0 for `intact` and bit i for the recipe's i-th rule, set where the rule is broken.
+`duplicate_of` is the uid of the pair that stays in this one's place, where the recipe looks for
+duplicates; the row that stays is null, and so are those that other rules drop.
 """
 
 

@@ -64,7 +64,9 @@ def measure(
         "rows": len(columns),
         "reasons": _count(pc.fill_null(verdicts["reason"], "kept")),
         "masks": {str(m): int(n) for m, n in zip(masks, mask_rows, strict=True)},
-        "unjudged": {rule.name: columns[rule.column].null_count for rule in rules},
+        "unjudged": {
+            rule.name: 0 if rule.knows_null else columns[rule.column].null_count for rule in rules
+        },
         "unchecked": int((kept & pc.is_null(columns["decoded"]).to_numpy(False)).sum()),
         "histograms": {
             name: _histogram(columns[name], kept, edges[1]) for name, edges in _EDGES.items()

@@ -9,7 +9,7 @@ import tomli_w
 
 from filters.decision import all_rules
 from filters.rule import Rule
-from pipelines import statistics
+from pipelines import duplicates, statistics
 from pipelines.exchange import Run
 from pipelines.hashes import MIN_QUALITY
 from pipelines.inputs import Shard
@@ -241,6 +241,7 @@ def _notes(account: dict[str, Any], manifest: dict[str, Any], run: Run) -> list[
     images = any(shard["kind"] != "metadata" for shard in manifest["shards"])
     if images and run.recipe.images.decode:
         notes.append("Pixels are decoded only for rows that every other rule keeps.")
+    notes += duplicates.notes_on(manifest["duplicates"])
     if manifest["subset_uids"] < manifest["kept"]:
         notes.append(
             f"The {manifest['kept']:,} kept rows have {manifest['subset_uids']:,} distinct uids."

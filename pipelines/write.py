@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from pipelines.captions import captions_of
 from pipelines.decide import SUBSET, decisions_path, subset_part
 from pipelines.exchange import Run, Send
 from pipelines.image_reader import ImageReader, read_fields
@@ -24,6 +25,8 @@ from pipelines.storage import join_parts, parquet_writer, replacing, write_json
 from pipelines.summary import summarise
 
 _EXTENSIONS = {"JPEG": "jpg", "MPO": "jpg"}
+MERGED = "merged_captions"
+"""What a kept sample calls the captions of its copies."""
 _INTERNAL = ["format", "image_offset", "image_bytes"]
 _OURS = ("uid", "url", "caption", "key", "width", "height", "sha256")
 _SAFE_KEY = re.compile(r"[\w-]+(/[\w-]+)*")
@@ -72,6 +75,8 @@ def _kept(run: Run, shard: Shard) -> tuple[pa.Table, NDArray[np.int64]]:
     kept = kept.set_column(kept.schema.get_field_index("key"), "key", pa.array(keys, pa.string()))
     for name, column in _others(shard, len(columns)).items():
         kept = kept.append_column(name, column.take(pa.array(at)))
+    if run.recipe.duplicate and run.recipe.duplicate.merge_captions:
+        kept = kept.append_column(MERGED, captions_of(run, shard, at))
     return kept, at
 
 
@@ -80,7 +85,7 @@ def _others(shard: Shard, rows: int) -> dict[str, pa.Array]:
     if shard.parquet is None:
         return {}
     with pq.ParquetFile(shard.parquet) as file:
-        twins = {shard.columns.get(name) for name in (*_OURS, "image")} | set(_OURS)
+        twins = {shard.columns.get(name) for name in (*_OURS, "image")} | {*_OURS, MERGED}
         names = [name for name in file.schema_arrow.names if name not in twins]
         table = file.read(columns=names)
     missing = pa.nulls(rows - len(table))

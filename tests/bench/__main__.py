@@ -6,6 +6,7 @@ python -m tests.bench index                     an index of a million test image
 python -m tests.bench cifair                    how many human-judged duplicates are found
 python -m tests.bench peers                     what other detectors find of copies, and how fast
 python -m tests.bench recall                    which copies of photographs are found
+python -m tests.bench duplicates --rows 5_000_000   near hashes whose groups are known
 
 Rates are per second of CPU, user and system, children included; on a machine that does other work
 too they come out lower.  All inputs are generated from a seed, but for the real images of
@@ -31,6 +32,7 @@ from pipelines.manifest import read_manifest
 from pipelines.plan import read_recipe
 from tests.bench import cifair, corpus, rivals
 from tests.bench.copies import compare_peers
+from tests.bench.duplicates import measure_groups
 from tests.bench.lookup import measure_lookups
 from tests.bench.ours import PARTS, Spent, run_timed_decide, run_timed_filter, warm_up
 from tests.bench.recall import measure_recall, of_peers
@@ -281,6 +283,7 @@ _JOBS: dict[str, Callable[[Path, argparse.Namespace], None]] = {
     "all": _measure_all,
     "count": lambda folder, chosen: count_large(folder, chosen.rows),
     "index": lambda folder, chosen: _say_all(measure_lookups(folder, chosen.entries)),
+    "duplicates": lambda folder, chosen: _say_all(measure_groups(folder, chosen.rows)),
     "cifair": lambda folder, chosen: cifair.measure(folder, _say, chosen.pictures),
     "peers": lambda folder, _: _say_all(compare_peers(folder)),
     "recall": lambda folder, chosen: measure_recall(

@@ -47,6 +47,7 @@ COLUMNS: dict[str, tuple[pa.DataType, st.SearchStrategy[Any]]] = {
     "pdq_nearest": (pa.string(), st.sampled_from(["val/1.jpg", "coco/2"])),
     "embedding_similarity": (pa.float32(), SCORES),
     "embedding_nearest": (pa.string(), st.sampled_from(["val/1.jpg", "coco/2"])),
+    "duplicate_of": (pa.string(), st.sampled_from(("0" * 32, "f" * 32))),
 }
 Row = dict[str, Any]
 

@@ -43,6 +43,7 @@ ACCOUNT: dict[str, Any] = {
         "aspect_ratio.too_long": 1,
     },
     "unchecked": 2,
+    "duplicates": {"groups": 1, "copies": 2},
     "tables": {"texts": {"distinct": 4}, "images": {"distinct": 5}},
     "shards": {
         "b": {"shard": "b", "rows": 4},
@@ -81,6 +82,7 @@ def test_a_manifest_tells_all_in_an_order_of_its_own(tmp_path: Path) -> None:
         "kept": 3,
         "dropped": {reason: n for reason, n in ACCOUNT["reasons"].items() if reason != "kept"},
         "kept_unchecked": 2,
+        "duplicates": ACCOUNT["duplicates"],
         "tables": ACCOUNT["tables"],
         "shards": [ACCOUNT["shards"][name] for name in ("a/b", "b", "\uffff", "\U0001f600")],
     }
@@ -91,6 +93,7 @@ def test_a_manifest_tells_all_in_an_order_of_its_own(tmp_path: Path) -> None:
         "token_count.too_short",
         "token_count.too_long",
     ]
+    assert list(manifest["duplicates"]) == ["copies", "groups"]
     assert list(manifest["tables"]) == ["images", "texts"]
     assert from_dict(json.loads(json.dumps(manifest["recipe"])), "it") == RECIPE
 
@@ -100,8 +103,8 @@ def test_an_empty_corpus_has_a_manifest_that_closes(tmp_path: Path) -> None:
 
     close_account(manifest)
 
-    told = ("rows_in", "kept", "dropped", "kept_unchecked", "tables", "shards")
-    assert [manifest[name] for name in told] == [0, 0, {}, 0, {}, []]
+    told = ("rows_in", "kept", "dropped", "kept_unchecked", "duplicates", "tables", "shards")
+    assert [manifest[name] for name in told] == [0, 0, {}, 0, {}, {}, []]
 
 
 def test_columns_of_another_run_are_found_from_anywhere(

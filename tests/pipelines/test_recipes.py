@@ -57,6 +57,7 @@ PUBLISHED: dict[str, dict[str, list[tuple[Any, bool]]]] = {
         "char_count": [(5, False), (6, True), (1000, True), (1001, False)],
         "word_count": [(2, False), (3, True), (256, True), (257, False)],
         "images_per_text": [(10, True), (11, False)],
+        "duplicate": [("0" * 32, False)],
     },
     # baselines/apply_filter.py: fasttext_lang_pred == "en", caption_num_words > 2,
     # caption_num_chars > 5, min_image_dim >= 200, aspect_ratio <= 3.0.
