@@ -7,7 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from filters.recipe import Recipe, from_dict
+from filters.parsing import from_dict
+from filters.recipe import Recipe
 from filters.rule import RecipeError
 from pipelines.index import TestIndex
 from pipelines.manifest import NAME, read_manifest

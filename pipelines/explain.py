@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from filters.decision import all_rules
-from filters.recipe import from_dict
+from filters.parsing import from_dict
 from filters.text import normalise, tokenise
 from pipelines import lookup, ngrams
 from pipelines.decide import decisions_path

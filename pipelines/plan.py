@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from filters.recipe import SECTIONS, Recipe, from_dict, parse
+from filters.parsing import from_dict, parse
+from filters.recipe import SECTIONS, Recipe
 from filters.rule import RecipeError, Rule
 from pipelines.exchange import Run
 from pipelines.inputs import Shard, find_shards
@@ -114,12 +115,15 @@ def plan_decide(source: Path, output: Path, recipe: Recipe, *, workers: int) -> 
     """
     manifest = read_manifest(source)
     measured = from_dict(manifest["recipe"], str(source / NAME))
-    for name in ("columns", *SECTIONS):
-        if getattr(measured, name) != getattr(recipe, name):
-            raise RecipeError(
-                f"[{name}] must be as the columns were measured with, {getattr(measured, name)}, "
-                f"got {getattr(recipe, name)}; use the same values, or run filter"
-            )
+    for section in ("columns", *SECTIONS):
+        before, wanted = (one.as_dict()[section] for one in (measured, recipe))
+        for name in before | wanted:
+            if before.get(name) != wanted.get(name):
+                raise RecipeError(
+                    f"{section}.{name} must be as the columns were measured with, "
+                    f"{before.get(name)!r}, got {wanted.get(name)!r}; use the same value, or run "
+                    "filter"
+                )
     if recipe.hashing and not measured.hashing:
         raise RecipeError(
             f"rules.duplicate must have hashes for same = {recipe.duplicate.same!r}, got columns "  # type: ignore[union-attr]

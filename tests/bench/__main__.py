@@ -27,7 +27,8 @@ from typing import NamedTuple
 
 import pyarrow.parquet as pq
 
-from filters.recipe import Recipe, parse
+from filters.parsing import parse
+from filters.recipe import Recipe
 from pipelines.manifest import read_manifest
 from pipelines.plan import read_recipe
 from tests.bench import cifair, corpus, rivals

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from filters.embedding_similarity import EmbeddingSimilarity
 from filters.file_name import FileName
 from filters.intact import ERRORS, Intact
+from filters.parsing import parse
 from filters.phash_distance import PhashDistance
-from filters.recipe import parse
 from filters.rule import Rule
 
 RECIPES = Path(__file__).parents[2] / "pipelines" / "recipes"

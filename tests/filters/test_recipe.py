@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from filters.language import Language
-from filters.recipe import Embedding, Images, Recipe, Tables, from_dict, parse
+from filters.parsing import from_dict, parse
+from filters.recipe import Embedding, Images, Recipe, Tables
 from filters.rule import RecipeError
 from filters.shorter_side import ShorterSide
 from filters.token_count import TokenCount
@@ -242,7 +243,7 @@ def test_what_is_written_down_has_the_defaults_filled_in() -> None:
 
 
 def test_the_digest_is_the_same_in_another_process() -> None:
-    code = f"from filters.recipe import parse; print(parse({TEXT!r}, 'elsewhere').digest)"
+    code = f"from filters.parsing import parse; print(parse({TEXT!r}, 'elsewhere').digest)"
     others = [
         subprocess.run(
             [sys.executable, "-c", code],

@@ -417,7 +417,7 @@ def test_another_run_into_the_folder_takes_the_old_certificate_away(home: Path) 
     run(home, output)
     audited(output)
     recipe = output.with_suffix(".toml")
-    recipe.write_text(recipe.read_text().replace("31", "20"))
+    recipe.write_text(recipe.read_text().replace("min_exclusive = 31", "min_exclusive = 20"))
 
     assert main(["decide", "--from", str(output), "--recipe", str(recipe), "--workers", "1"]) == 0
 

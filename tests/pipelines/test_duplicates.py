@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 
 from filters.duplicate import Duplicate
-from filters.recipe import Recipe, from_dict
+from filters.parsing import from_dict
+from filters.recipe import Recipe
 from pipelines.__main__ import main
 from pipelines.hashes import MIN_QUALITY
 from pipelines.plan import plan_decide, plan_filter

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from filters.aspect_ratio import AspectRatio
-from filters.recipe import Recipe, from_dict
+from filters.parsing import from_dict
+from filters.recipe import Recipe
 from filters.token_count import TokenCount
 from pipelines.exchange import Run
 from pipelines.inputs import Shard, find_shards

@@ -7,7 +7,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from filters.recipe import Recipe, parse
+from filters.parsing import parse
+from filters.recipe import Recipe
 
 FOLDER = Path(__file__).parents[2] / "pipelines" / "recipes"
 PRESETS = sorted(path.stem for path in FOLDER.glob("*.toml"))

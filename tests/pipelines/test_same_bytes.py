@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from filters.recipe import Recipe, from_dict
+from filters.parsing import from_dict
+from filters.recipe import Recipe
 from pipelines import rows
 from pipelines.plan import plan_filter, read_recipe
 from pipelines.run import run_filter
