@@ -13,7 +13,7 @@ from typing import Any
 import jinja2
 
 from pipelines.certificate import GROUPS
-from pipelines.report import NONE, count, inert, share
+from pipelines.page import NONE, pages
 from pipelines.storage import write_text
 
 
@@ -60,13 +60,6 @@ def _small(part: float) -> str:
 
 @cache
 def _page() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters |= {"inert": inert, "count": count, "share": share}
+    environment = pages()
     environment.filters |= {"percent": _percent, "small": _small}
     return environment.get_template("audit.html.j2")

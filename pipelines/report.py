@@ -7,9 +7,7 @@ open web, so each text is cut, its invisible characters are spelt out, and it is
 
 import hashlib
 import operator
-import os
 import shlex
-import unicodedata
 from base64 import b64encode
 from collections.abc import Sequence
 from functools import cache
@@ -22,11 +20,11 @@ import vl_convert
 from markupsafe import Markup
 
 from pipelines import charts
+from pipelines.page import count, inert, pages, share
+from pipelines.storage import write_text
 
 Summary = dict[str, Any]
 
-THIN_SPACE = "\u202f"
-NONE = "\u2013"
 LABEL_CHARACTERS = 48
 MAX_CATEGORIES = 20
 MAX_SHARD_ROWS = 1000
@@ -45,14 +43,8 @@ SPOKEN = {">=": "≥", "<=": "≤", "in": "one of"}
 
 def write_report(summary: Summary, folder: Path) -> Path:
     """Write `index.html` into `folder`, whole or not at all, and return its path."""
-    page = render(summary)
-    folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / f".index.html.{os.getpid()}"
-    try:
-        unfinished.write_text(page, encoding="utf-8", errors="backslashreplace", newline="\n")
-        return unfinished.replace(folder / "index.html")
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_text(folder / "index.html", render(summary))
+    return folder / "index.html"
 
 
 def render(summary: Summary) -> str:
@@ -227,45 +219,6 @@ def _judge_shard(place: int, row: Summary, middle: float, reach: float) -> Summa
     }
 
 
-def inert(text: str, max_characters: int) -> str:
-    """Cut a text from the web and spell out what would not show or would reorder its line.
-
-    Control characters, separators, lone surrogates and format characters such as the
-    right-to-left override show as their code points. Joiners, which some scripts need, stay.
-    """
-    head = "".join(map(_visible, text[:max_characters]))
-    return head if len(text) <= max_characters else f"{head}…"
-
-
-def _visible(character: str) -> str:
-    if character.isprintable() or character in "\u200c\u200d":
-        return character
-    if character in "\n\t":
-        return "↵" if character == "\n" else "⇥"
-    hidden = unicodedata.category(character) in {"Cc", "Cf", "Cs", "Zl", "Zp"}
-    return f"⟨U+{ord(character):04X}⟩" if hidden else character
-
-
-def count(number: float | None) -> str:
-    """A number with thin spaces between its thousands."""
-    if number is None:
-        return NONE
-    digits = ".0f" if float(number).is_integer() else ".10g"
-    return f"{number:,{digits}}".replace(",", THIN_SPACE)
-
-
-def share(part: float, whole: float) -> str:
-    """A percentage with as many digits as it can carry; only none is 0%, and only all is 100%."""
-    if not whole:
-        return NONE
-    percent = 100 * part / whole
-    if part in {0, whole}:
-        return f"{percent:.0f}%"
-    if percent < 0.01:
-        return "<0.01%"
-    return ">99.9%" if percent > 99.9 else f"{percent:.{2 if percent < 1 else 1}f}%"
-
-
 def needs(limit: Summary) -> str:
     """What a limit asks of a row, such as `≥ 3` or `one of en, de`."""
     op, value = str(limit["op"]), limit["value"]
@@ -284,15 +237,8 @@ def _fingerprint(script: str) -> str:
 
 @cache
 def _page() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    environment = pages()
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
-    filters = {"inert": inert, "count": count, "share": share, "needs": needs}
-    environment.filters |= filters | {"quote": shlex.quote, "fingerprint": _fingerprint}
+    environment.filters |= {"needs": needs, "quote": shlex.quote, "fingerprint": _fingerprint}
     environment.globals["engine"] = Markup(vl_convert.javascript_bundle(GLOBALS))
     return environment.get_template("report.html.j2")

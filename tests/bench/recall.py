@@ -19,6 +19,7 @@ from PIL import Image
 from pipelines.copies import TRANSFORMS, decoded
 from pipelines.hashes import BITS, MIN_QUALITY, dihedral, hashes, packed, shrink
 from pipelines.sources import find_images
+from tests.bench.detectors import efficientnet, has_efficientnet
 from tests.bench.peers import PEERS, UnavailableError, scores
 
 PHOTOGRAPHS = Path(__file__).parents[3] / "shared" / "data" / "clothing"
@@ -30,8 +31,9 @@ FALSE_RATE = 1e-6
 _LIMIT = 10**9
 _ROWS_AT_ONCE = 64
 _CLOSEST = 3
+_EMBEDDED_PX = 224
+"""What EfficientNet-lite0 was trained at."""
 
-Embed = Callable[[Sequence[Image.Image]], NDArray[Any]]
 Apart = Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]
 
 
@@ -126,17 +128,12 @@ def _closest(
     return best
 
 
-def measure_recall(
-    folder: Path,
-    embed: Embed | None = None,
-    others: Callable[[Path, Sequence[str]], Iterator[Detector]] | None = None,
-) -> None:
-    """Print the recall of each transform, for our detectors and others.
+def measure_recall(folder: Path, *, peers: bool) -> None:
+    """Print the recall of each transform, for our detectors and perhaps those of other tools.
 
     Args:
         folder: For the image files.
-        embed: Makes vectors, (n, d), of images: another detector, by cosine.
-        others: Given the folder and the names of the image files in it, yields other detectors.
+        peers: Run other tools, too.
     """
     if not PHOTOGRAPHS.is_dir():
         _say(f"recall: skipped, as there are no photographs in {PHOTOGRAPHS}")
@@ -144,10 +141,9 @@ def measure_recall(
     photographs = _write_photographs(folder)
     copies = _write_copies(folder, photographs)
     names = [*photographs, *copies.values()]
-    detectors = list(_ours(folder, photographs, names))
-    if embed:
-        detectors.append(_embedded(folder, names, embed))
-    detectors += others(folder, names) if others else ()
+    detectors = [*_ours(folder, photographs, names), *_embedded(folder, names)]
+    if peers:
+        detectors += _of_peers(folder, names)
     total = len(photographs) * (len(photographs) - 1) // 2
     allowed = int(total * FALSE_RATE)
     _say(
@@ -204,16 +200,20 @@ def _ours(folder: Path, photographs: Sequence[str], names: Sequence[str]) -> Ite
         yield Detector(f"{title}, dihedral", codes, hamming, variants)
 
 
-def _embedded(folder: Path, names: Sequence[str], embed: Embed) -> Detector:
+def _embedded(folder: Path, names: Sequence[str]) -> Iterator[Detector]:
+    """Embed as a run does with such a model."""
+    if not has_efficientnet(_say):
+        return
+    embed = efficientnet(folder, _EMBEDDED_PX)
     vectors: dict[str, NDArray[Any]] = {}
     for at in range(0, len(names), _ROWS_AT_ONCE):
         some = names[at : at + _ROWS_AT_ONCE]
-        images = [decoded((folder / name).read_bytes(), _LIMIT) for name in some]
-        vectors |= dict(zip(some, embed(images), strict=True))
-    return Detector("embedding", vectors, cosine)
+        found = embed([(folder / name).read_bytes() for name in some])
+        vectors |= dict(zip(some, found, strict=True))
+    yield Detector("EfficientNet-lite0", vectors, cosine)
 
 
-def of_peers(folder: Path, names: Sequence[str]) -> Iterator[Detector]:
+def _of_peers(folder: Path, names: Sequence[str]) -> Iterator[Detector]:
     """Yield other tools' hashes and embeddings of image files; say which cannot be had here."""
     for peer in PEERS:
         if not peer.max_distance:  # it tells equal images alone, whose closest pairs are all at 0

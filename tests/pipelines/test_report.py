@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from PIL import Image, ImageDraw
 
-from pipelines.report import NONE, count, inert, needs, render, share, write_report
+from pipelines.page import NONE, count, inert, share
+from pipelines.report import needs, render, write_report
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync
