@@ -5,12 +5,20 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
+import tomllib
+from collections.abc import Iterator
+from contextlib import suppress
+from io import BytesIO
+from itertools import islice
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+TEST_IMAGES = 20
 NOT_COPIED = shutil.ignore_patterns(".git", ".venv", "out", "sample", ".*_cache", ".hypothesis")
 
 
@@ -20,11 +28,28 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a copy of the project, with a crawl in it."""
+    """Return a copy of the project, with a crawl in it, and some of its images as a test set."""
     clone = tmp_path_factory.mktemp("readme") / "altmill"
     shutil.copytree(ROOT, clone, ignore=NOT_COPIED)
     run("python -m pipelines sample --output crawl --rows 600", clone)
+    (clone / "val").mkdir()
+    images = (image for tar in sorted(clone.glob("crawl/*.tar")) for image in intact_images(tar))
+    for name, data in islice(images, TEST_IMAGES):
+        (clone / "val" / name).write_bytes(data)
     return clone
+
+
+def intact_images(tar: Path) -> Iterator[tuple[str, bytes]]:
+    with tarfile.open(tar) as files:
+        for member in files:
+            content = files.extractfile(member)
+            data = content.read() if content and member.name.endswith(".jpg") else b""
+            with (
+                suppress(OSError, Image.DecompressionBombError),
+                Image.open(BytesIO(data)) as image,
+            ):
+                image.load()
+                yield member.name, data
 
 
 def run(command: str, folder: Path) -> str:
@@ -67,14 +92,17 @@ def uids(output: Path) -> list[str]:
     return pq.read_table(path, columns=["uid"])["uid"].to_pylist()
 
 
-def test_the_recipe_in_the_readme_is_one(clone: Path) -> None:
-    (clone / "mine.toml").write_text(blocks("toml")[0], encoding="utf-8")
+@pytest.mark.parametrize("recipe", blocks("toml"), ids=lambda recipe: tomllib.loads(recipe)["name"])
+def test_a_recipe_in_the_readme_is_one(recipe: str, clone: Path) -> None:
+    name = tomllib.loads(recipe)["name"]
+    (clone / f"{name}.toml").write_text(recipe, encoding="utf-8")
 
-    options = "--input crawl --output mine --recipe mine.toml"
+    options = f"--input crawl --output {name} --recipe {name}.toml"
     printed = run(f"python -m pipelines filter {options}", clone)
 
     assert "kept" in printed
-    assert (clone / "mine" / "shards" / "sizes.json").is_file()
+    assert (clone / name / "shards" / "sizes.json").is_file() == ("materialise" in recipe)
+    assert (clone / name / "tables" / "merged_captions").is_dir() == ("merge_captions" in recipe)
 
 
 def test_the_tree_names_every_folder() -> None:

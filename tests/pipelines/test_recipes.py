@@ -70,13 +70,14 @@ PUBLISHED: dict[str, dict[str, list[tuple[Any, bool]]]] = {
         "aspect_ratio": [(1.0, True), (3.0, True), (3.001, False)],
     },
     # "less than 5 characters alt-text length or less than 5 KB image size are dropped", "similarity
-    # below 0.28 for the English language".
+    # below 0.28 for the English language", "Duplicate removal [...] based on URL".
     "laion": {
         "char_count": [(4, False), (5, True), (10_000, True)],
         "image_bytes": [(4999, False), (5000, True)],
         "pixel_count": [((89_478_484, 1), True), ((89_478_485, 1), False)],  # its crawler's
         "language": [(("en", 0.1), True), (("de", 0.1), False)],
         "clip_score": [(0.279, False), (0.28, True)],
+        "duplicate": [("0" * 32, False)],
     },
 }
 
