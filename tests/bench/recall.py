@@ -128,6 +128,33 @@ def _closest(
     return best
 
 
+def either(hashed: Detector, embedded: Detector, hash_scale: float, scale: float) -> Detector:
+    """Return what finds an image by its hash or its embedding, as two rules of a recipe do.
+
+    Args:
+        hashed: Its codes are bits.
+        embedded: Compared by cosine.
+        hash_scale: How far apart hashes are that count for as much as
+        scale: embeddings so far apart.
+    """
+    bits = 64 * len(next(iter(hashed.codes.values())))
+    vectors = {name: code / np.linalg.norm(code) for name, code in embedded.codes.items()}
+
+    def joined(name: str, words: NDArray[np.uint64]) -> NDArray[np.float32]:
+        signs = np.unpackbits(words.view(np.uint8), axis=-1) * 2.0 - 1
+        vector = np.broadcast_to(vectors[name], (*words.shape[:-1], vectors[name].size))
+        return np.concatenate([signs, vector], axis=-1, dtype=np.float32)
+
+    def apart(left: NDArray[Any], right: NDArray[Any]) -> NDArray[Any]:
+        differing = (bits - left[:, :bits] @ right[:, :bits].T) / 2
+        unlike = 1 - left[:, bits:] @ right[:, bits:].T
+        return np.minimum(differing / hash_scale, unlike / scale)
+
+    codes = {name: joined(name, words) for name, words in hashed.codes.items()}
+    variants = {name: joined(name, words) for name, words in hashed.variants.items()}
+    return Detector("either of these", codes, apart, variants)
+
+
 def measure_recall(folder: Path, *, peers: bool) -> None:
     """Print the recall of each transform, for our detectors and perhaps those of other tools.
 
@@ -141,11 +168,15 @@ def measure_recall(folder: Path, *, peers: bool) -> None:
     photographs = _write_photographs(folder)
     copies = _write_copies(folder, photographs)
     names = [*photographs, *copies.values()]
-    detectors = [*_ours(folder, photographs, names), *_embedded(folder, names)]
-    if peers:
-        detectors += _of_peers(folder, names)
     total = len(photographs) * (len(photographs) - 1) // 2
     allowed = int(total * FALSE_RATE)
+    detectors = list(_ours(folder, photographs, names))
+    for embedded in _embedded(folder, names):
+        both = detectors[-1], embedded
+        scales = [judge(one, photographs, {}, allowed // 2).nearer_than for one in both]
+        detectors += [embedded, either(*both, *scales)]
+    if peers:
+        detectors += _of_peers(folder, names)
     _say(
         f"\nRecall of copies of {COPIED} photographs, %; {len(photographs):,} different ones make "
         f"{total:,} pairs, of which {allowed} may match: a rate of {allowed / total:.1e}"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.bench.recall import Detector, cosine, hamming, judge
+from tests.bench.recall import Detector, cosine, either, hamming, judge
 
 PHOTOGRAPHS = [f"photograph {n}" for n in range(200)]
 
@@ -84,3 +84,20 @@ def test_what_has_no_code_matches_nothing() -> None:
     copies = {("photograph 7", 0): "copy", ("photograph 8", 0): "no such copy"}
 
     assert judge(Detector("random", codes), PHOTOGRAPHS, copies, 0).recall == {0: 0.0}
+
+
+def test_either_finds_what_one_of_both_finds() -> None:
+    rng = np.random.default_rng(3)
+    bits = dict(zip(PHOTOGRAPHS, random_codes(0, len(PHOTOGRAPHS), 4), strict=True))
+    vectors = dict(zip(PHOTOGRAPHS, rng.standard_normal((len(PHOTOGRAPHS), 9)), strict=True))
+    hashed, embedded = Detector("bits", bits), Detector("vectors", vectors, cosine)
+    names = PHOTOGRAPHS[:2]
+
+    both = either(hashed, embedded, 40, 0.5)
+
+    found = both.apart(*(np.stack([both.codes[n] for n in some]) for some in (names, PHOTOGRAPHS)))
+    by_bits, by_vectors = (
+        one.apart(*(np.stack([one.codes[n] for n in some]) for some in (names, PHOTOGRAPHS)))
+        for one in (hashed, embedded)
+    )
+    assert found == pytest.approx(np.minimum(by_bits / 40, by_vectors / 0.5), abs=1e-5)
