@@ -137,8 +137,8 @@ def notes(audit: Audit, stated: Mapping[str, Any]) -> Iterator[str]:
     flat = sum(told["flat"] for told in false.values())
     if flat:
         yield (
-            f"{flat:,} other images are too flat for hashes: only the same file as a test image is "
-            "found among them."
+            f"Too flat for hashes are {flat:,} of the other images: only the same file as a test "
+            "image is found among them."
         )
     if stated["damaged"]:
         yield f"{stated['damaged']:,} sampled images cannot be decoded, and are left out here."
@@ -152,8 +152,8 @@ def notes(audit: Audit, stated: Mapping[str, Any]) -> Iterator[str]:
     others = [rule.name for rule in audit.recipe.rules if rule not in detectors(audit.recipe)]
     if others:
         yield (
-            "The copies are judged by the rules on test images alone; what the recipe's other "
-            f"{len(others)} rules drop is not counted."
+            "The copies are judged by the rules on test images alone; what others of the recipe "
+            f"drop ({', '.join(others)}) is not counted."
         )
 
 

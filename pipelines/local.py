@@ -109,8 +109,11 @@ class _Progress:
 
     def __init__(self, stage: str, items: Sequence[Any]) -> None:
         self._stage = stage
-        self._unit = "rows" if any(isinstance(item, Shard) for item in items) else "parts"
-        self._total, self._done = sum(map(_size, items)), 0
+        sizes = [item.rows if isinstance(item, Shard) else None for item in items]
+        self._long = any(isinstance(item, Shard) for item in items)
+        self._rows = self._long and None not in sizes
+        self._unit = "rows" if self._rows else "shards" if self._long else "parts"
+        self._total, self._done = sum(map(self._size, items)), 0
         self._start = self._said = time.monotonic()
         self._bar: Any = None
         if sys.stderr.isatty():
@@ -119,14 +122,14 @@ class _Progress:
                 desc=f"{stage:<12}",
                 unit=f" {self._unit}",
                 unit_scale=True,
-                leave=self._unit == "rows",
+                leave=self._long,
             )
 
     def add(self, item: Any) -> None:
-        rows = _size(item)
-        self._done += rows
+        size = self._size(item)
+        self._done += size
         if self._bar is not None:
-            self._bar.update(rows)
+            self._bar.update(size)
         elif time.monotonic() - self._said >= _LOG_EVERY_S:
             self._said = time.monotonic()
             self._say()
@@ -134,7 +137,7 @@ class _Progress:
     def close(self) -> None:
         if self._bar is not None:
             self._bar.close()
-        elif self._unit == "rows" or self._said > self._start:
+        elif self._long or self._said > self._start:
             self._say()
 
     def _say(self) -> None:
@@ -147,10 +150,10 @@ class _Progress:
             f"{self._done:,}",
             f"{self._total:,}",
             self._unit,
-            f"{rate:,.0f}",
+            f"{rate:,.{0 if rate >= 10 else 2}f}",
             left,
         )
 
-
-def _size(item: Shard | int) -> int:
-    return (item.rows or 0) if isinstance(item, Shard) else 1
+    def _size(self, item: Any) -> int:
+        """Count rows, unless some shard does not say how many it has."""
+        return item.rows if self._rows else 1

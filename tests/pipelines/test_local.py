@@ -131,15 +131,18 @@ def test_who_stops_listening_stops_those_that_wait(tmp_path: Path) -> None:
     assert len(tasks.worked(run)) < 10
 
 
-def test_progress_is_told_in_rows(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(("last", "said"), [(250, "1,750 of 1,750 rows"), (None, "3 of 3 shards")])
+def test_progress_is_told_in_rows_where_all_shards_say_how_many_they_have(
+    last: int | None, said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO, "altmill")
     shards = [
         Shard(name=str(i), kind="metadata", columns={}, rows=rows)
-        for i, rows in enumerate([1000, 500, None])
+        for i, rows in enumerate([1000, 500, last])
     ]
 
     list(perform_all(run_in(tmp_path), Stage("Tell", tasks.tell), shards))
 
     [line] = [record.getMessage() for record in caplog.records]
-    assert line.startswith("Tell: 1,500 of 1,500 rows, ")
+    assert line.startswith(f"Tell: {said}, ")
     assert line.endswith(" a second, 0 s left")
