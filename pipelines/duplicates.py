@@ -160,8 +160,8 @@ def notes_on(found: dict[str, int]) -> list[str]:
     notes = []
     if found.get("flat"):
         notes.append(
-            f"{found['flat']:,} images are too flat for hashes (PDQ quality below {MIN_QUALITY}): "
-            "only those of the same bytes or URL count as duplicates of them."
+            f"Too flat for hashes (PDQ quality below {MIN_QUALITY}) are {found['flat']:,} of the "
+            "images left: only those of the same bytes or URL count as duplicates of them."
         )
     if found.get("unhashed"):
         notes.append(

@@ -140,7 +140,7 @@ def test_the_story_and_the_report_show_the_test_image(corpus: Path, tmp_path: Pa
     assert "pdq_nearest      val/3.jpg" in story
     assert "pdq_distance.test_image" in story
     assert page.count('<div class="pair">') == len(PLANTED)
-    assert "too flat for hashes" in page
+    assert "Too flat for hashes" in page
 
 
 def test_without_its_pictures_an_index_still_works(corpus: Path, tmp_path: Path) -> None:
