@@ -235,8 +235,8 @@ def _notes(account: dict[str, Any], manifest: dict[str, Any], run: Run) -> list[
     )
     if flat:
         notes.append(
-            f"Too flat for hashes (PDQ quality below {MIN_QUALITY}) are {flat:,} of the images: only a "
-            "test image of the same bytes is found in them."
+            f"Too flat for hashes (PDQ quality below {MIN_QUALITY}) are {flat:,} of the images: "
+            "only a test image of the same bytes is found in them."
         )
     images = any(shard["kind"] != "metadata" for shard in manifest["shards"])
     if images and run.recipe.images.decode:

@@ -43,7 +43,13 @@ def undisturbed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
 
 def command(source: Path, output: Path) -> list[str]:
     paths = ["--input", str(source), "--output", str(output)]
-    return ["filter", *paths, "--set", "materialise=true", "--workers", "2"]
+    values = (
+        "materialise=true",
+        "rules.duplicate.same=near_pair",
+        "rules.duplicate.merge_captions=true",
+    )
+    changes = [part for value in values for part in ("--set", value)]
+    return ["filter", *paths, *changes, "--workers", "2"]
 
 
 def start(arguments: list[str]) -> subprocess.Popen[bytes]:
@@ -95,7 +101,7 @@ def living(group: int) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("stage", ["MergeNgrams", "Decide"])
+@pytest.mark.parametrize("stage", ["MergeNgrams", "Link", "MergeCaptions", "Decide"])
 def test_a_killed_run_is_finished_by_the_same_command(
     stage: str,
     source: Path,
