@@ -22,6 +22,7 @@ class Boilerplate(Rule):
     """
 
     column = "caption"
+    of_caption = True
     judged = "boilerplate phrase"
 
     prefixes: tuple[str, ...] = ()

@@ -27,6 +27,7 @@ class Capitalisation(Rule):
     """Keep captions that begin with a capital but do not capitalise too many words."""
 
     column = "caption"
+    of_caption = True
     judged = "share of capitalised words"
 
     first_word: bool = True

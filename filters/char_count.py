@@ -14,5 +14,6 @@ class CharCount(Range):
     """Keep captions whose number of characters is within bounds."""
 
     column = "char_count"
+    of_caption = True
     too_low = "char_count.too_short"
     too_high = "char_count.too_long"

@@ -28,6 +28,7 @@ class FileName(Rule):
     """Keep captions that are more than a file name, a number given by a camera, or a size."""
 
     column = "caption"
+    of_caption = True
 
     def limits(self) -> tuple[Limit, ...]:
         """Return the one limit, that the caption is no file name."""

@@ -14,5 +14,6 @@ class ImagesPerText(Range):
     """Keep captions whose number of distinct images in the whole crawl is within bounds."""
 
     column = "images_per_text"
+    of_caption = True
     too_low = "images_per_text.too_few"
     too_high = "images_per_text.too_many"

@@ -38,6 +38,7 @@ class Language(Rule):
     """Keep captions unless another language than those in `keep` is likely enough."""
 
     column = "language_score"
+    of_caption = True
     judged = "score of another language"
     also_reads = ("language",)
 

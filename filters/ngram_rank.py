@@ -14,5 +14,6 @@ class NgramRank(Range):
     """Keep captions whose rarest unigram or bigram ranks within bounds, 1 being the commonest."""
 
     column = "ngram_rank"
+    of_caption = True
     too_low = "ngram_rank.too_common"
     too_high = "ngram_rank.too_rare"

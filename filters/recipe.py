@@ -56,6 +56,11 @@ class Images:
     `exact`: bit for bit those of imagehash and pdqhash; `fast`: of JPEGs, at a reduced scale;
     `when_needed`: `fast`, if test sets are named or near-duplicates are looked for.
     """
+    for_recaption: bool = False
+    """Do the same to images of pairs that only rules on the caption drop, or that have none.
+
+    They can be given a better caption then: their pixels are whole, and no test image's.
+    """
 
     def __post_init__(self) -> None:
         if self.hashes not in HASHES:
@@ -199,6 +204,12 @@ class Recipe:
     def row_rules(self) -> tuple[Rule, ...]:
         """The rules that judge a row by itself: all but that on duplicates."""
         return tuple(rule for rule in self.rules if not isinstance(rule, Duplicate))
+
+    @property
+    def pixel_rules(self) -> tuple[Rule, ...]:
+        """The rules that a row must keep for its pixels to be decoded."""
+        rules = self.row_rules
+        return tuple(r for r in rules if not (r.of_caption and self.images.for_recaption))
 
     @property
     def hashing(self) -> bool:

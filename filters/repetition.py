@@ -19,6 +19,7 @@ class Repetition(Range):
     """Keep captions whose share of repeated words is within bounds."""
 
     column = "caption"
+    of_caption = True
     judged = "share of repeated words"
     too_low = "repetition.too_low"
     too_high = "repetition.too_high"

@@ -55,6 +55,9 @@ class Rule(ABC):
     knows_null: ClassVar[bool] = False
     """Whether null is an answer, not what is unknown."""
 
+    of_caption: ClassVar[bool] = False
+    """Whether the rule is on the caption alone, so that a better one would mend what it drops."""
+
     @property
     def name(self) -> str:
         """The module's name, which is the rule's name in a recipe."""

@@ -14,5 +14,6 @@ class TokenCount(Range):
     """Keep captions whose number of tokens is within bounds."""
 
     column = "token_count"
+    of_caption = True
     too_low = "token_count.too_short"
     too_high = "token_count.too_long"

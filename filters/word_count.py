@@ -14,5 +14,6 @@ class WordCount(Range):
     """Keep captions whose number of words is within bounds."""
 
     column = "word_count"
+    of_caption = True
     too_low = "word_count.too_short"
     too_high = "word_count.too_long"

@@ -61,7 +61,9 @@ def _conclude_badly(error: BaseException) -> int:
 
 def _sample(options: argparse.Namespace, _: Sequence[str]) -> None:
     try:
-        kinds = write_sample(options.output, rows=options.rows, seed=options.seed)
+        kinds = write_sample(
+            options.output, rows=options.rows, seed=options.seed, clean=options.clean
+        )
     except ValueError as error:
         raise RecipeError(str(error)) from None
     _say(f"{sum(kinds.values()):,} pairs of {len(kinds)} kinds in {options.output}")

@@ -152,6 +152,7 @@ def _add_sample(jobs: Any) -> None:
     job.add_argument("--output", required=True, type=Path, metavar="DIR", help="where it goes")
     job.add_argument("--rows", type=int, default=6000, help="default: %(default)s")
     job.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    job.add_argument("--clean", action="store_true", help="without noise: every caption is true")
 
 
 def _add_recipe(job: argparse.ArgumentParser) -> None:

@@ -97,13 +97,14 @@ def _with_pixels(
     recipe = run.recipe
     if not (recipe.images.decode or recipe.nsfw.model or recipe.hashing):  # embeddings come with it
         return columns
-    survivors = pc.is_null(judge(columns, recipe.row_rules)["reason"])
+    survivors = _worth_decoding(recipe, columns)
     at = np.flatnonzero(survivors.to_numpy(zero_copy_only=False))
     looks: list[dict[str, Any]] = []
     for some in _batched(images.read(row + at, columns.take(pa.array(at))), BATCH):
         looks += look_at(recipe, some)
     seen = pa.RecordBatch.from_pylist(looks, _SEEN)
-    found = {name: seen[name] for name in ("error", "decoded")}
+    before = columns["error"].filter(survivors)
+    found = {"error": pc.coalesce(before, seen["error"]), "decoded": seen["decoded"]}
     if recipe.hashing:
         found |= {name: seen[name] for name in Hashes._fields}
     if recipe.nsfw.model:
@@ -113,6 +114,15 @@ def _with_pixels(
     for name, values in found.items():
         columns = _with(columns, name, survivors, values)
     return _with_test_images(recipe, columns) if recipe.test_sets.indexes else columns
+
+
+def _worth_decoding(recipe: Recipe, columns: pa.RecordBatch) -> pa.BooleanArray:
+    """Say which rows' pixels are worth their cost: those of rows that stay, or may after all."""
+    if recipe.images.for_recaption:
+        missing = pc.equal(columns["error"], "caption_missing")
+        mended = pc.fill_null(pc.and_(missing, pc.greater(columns["image_bytes"], 0)), False)
+        columns = _with(columns, "error", mended, pa.nulls(mended.true_count, pa.string()))
+    return pc.is_null(judge(columns, recipe.pixel_rules)["reason"])
 
 
 def look_at(recipe: Recipe, images: Sequence[bytes]) -> list[dict[str, Any]]:

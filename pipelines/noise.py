@@ -46,8 +46,10 @@ COPIES_PER_DUPLICATE = 3
 PICTURES_PER_BOILERPLATE = 12
 
 
-def count_noise(rows: int) -> dict[str, int]:
-    """Return how many of `rows` rows are of each kind of noise, "clean" first."""
+def count_noise(rows: int, *, clean: bool = False) -> dict[str, int]:
+    """Return how many of `rows` rows are of each kind of noise, "clean" first, or of that alone."""
+    if clean:
+        return {"clean": rows}
     counts = {noise: rows * share // 1000 for noise, share in NOISE_PER_1000.items()}
     counts["hub"] = HUB_ROWS if rows >= HUB_MIN_SAMPLE_ROWS else 0
     return {"clean": rows - sum(counts.values()), **counts}
@@ -70,9 +72,9 @@ class Row:
         return draw_scene(rng_for(self.seed, "scene", self.picture))
 
 
-def plan_rows(rows: int, seed: int) -> list[Row]:
+def plan_rows(rows: int, seed: int, *, clean: bool = False) -> list[Row]:
     """Deal the kinds of noise out to the rows, in the exact numbers of `count_noise`."""
-    counts = count_noise(rows)
+    counts = count_noise(rows, clean=clean)
     dealt = [(noise, turn) for noise, siblings in counts.items() for turn in range(siblings)]
     numbers = rng_for(seed, "plan", rows).permutation(rows).tolist()
     plan = [

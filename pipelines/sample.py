@@ -51,9 +51,16 @@ SCHEMA = pa.schema(
 
 
 def write_sample(
-    output: Path, *, rows: int = 6000, rows_per_shard: int = 1000, seed: int = 0
+    output: Path,
+    *,
+    rows: int = 6000,
+    rows_per_shard: int = 1000,
+    seed: int = 0,
+    clean: bool = False,
 ) -> dict[str, int]:
     """Write the sample into the folder `output`, unless it is there already.
+
+    With `clean`, every caption is true, as of a small set that people have captioned.
 
     Returns:
         How many rows there are of each kind of noise, "clean" first.
@@ -70,19 +77,19 @@ def write_sample(
         "rows": rows,
         "rows_per_shard": rows_per_shard,
         "seed": seed,
-    }
+    } | ({"clean": True} if clean else {})
     if _holds_sample(output, parameters):
-        return count_noise(rows)
+        return count_noise(rows, clean=clean)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as temporary:
         unfinished = Path(temporary) / output.name
         unfinished.mkdir()
-        plan = plan_rows(rows, seed)
+        plan = plan_rows(rows, seed, clean=clean)
         for shard, start in enumerate(range(0, rows, rows_per_shard)):
             _write_shard(unfinished, shard, plan[start : start + rows_per_shard])
         (unfinished / "sample.json").write_text(json.dumps(parameters) + "\n")
         unfinished.rename(output)
-    return count_noise(rows)
+    return count_noise(rows, clean=clean)
 
 
 def _check_range(name: str, value: int, minimum: int, maximum: int) -> None:

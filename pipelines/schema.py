@@ -79,7 +79,8 @@ COLUMNS = pa.schema(
 """`columns/<shard>.parquet`: what was measured, one row per input row, null where unknown.
 
 `image_offset` is the byte at which a tar shard's image begins; `decoded` says that its pixels were
-decoded, which only rows are whose other columns break no rule.  The hashes are in hex, and known of
+decoded, which only rows are whose other columns break no rule, or with `images.for_recaption` none
+but rules on the caption.  The hashes are in hex, and known of
 decoded images; `<hash>_distance` is how many bits the nearest test image's differ in, one more than
 the recipe's radius if there is none within that, and null if the image is too flat to tell;
 `embedding_similarity` is the cosine of the most similar test image.

@@ -235,6 +235,7 @@ def test_what_is_written_down_has_the_defaults_filled_in() -> None:
     plain = parse(TEXT, "r.toml").as_dict()
 
     images = {"decode": True, "max_pixels": 178_956_970, "hashes": "when_needed"}
+    images |= {"for_recaption": False}
     assert plain["images"] == images
     assert plain["rules"] == {
         "token_count": {"min_inclusive": 3},

@@ -158,6 +158,42 @@ def test_what_another_recipe_dropped_was_not_decoded_and_that_is_counted(tmp_pat
     }
 
 
+def test_pixels_of_pairs_that_a_better_caption_would_mend_are_decoded_if_asked(
+    tmp_path: Path,
+) -> None:
+    whole = picture(300, 240)
+    damaged, small = whole[: PIXELS_BEGIN + 4], picture(100, 100)
+    captions = {"kept": "a photo of a shoe", "short": "short", "none": "", "both": "short"}
+    images = {"kept": whole, "short": whole, "none": whole, "both": small}
+    pairs = [(key, images[key], text) for key, text in captions.items()]
+    pairs += [("damaged", damaged, "short"), ("missing", None, ""), ("broken", damaged, "")]
+    write_shard(tmp_path / "in" / "0", pairs)
+
+    asked = ("--set", "images.for_recaption=true")
+    run("filter", "--input", tmp_path / "in", "--output", tmp_path / "out", *asked)
+
+    columns = {row["key"]: row for row in rows_of(tmp_path / "out", "columns")}
+    decisions = {row["key"]: row["reason"] for row in rows_of(tmp_path / "out", "decisions")}
+    assert {key: row["decoded"] for key, row in columns.items()} == {
+        "kept": True,
+        "short": True,
+        "none": True,
+        "both": None,
+        "damaged": False,
+        "missing": None,
+        "broken": False,
+    }
+    assert decisions == {
+        "kept": None,
+        "short": "token_count.too_short",
+        "none": "intact.caption_missing",
+        "both": "shorter_side.too_small",
+        "damaged": "intact.image_damaged",
+        "missing": "intact.download_failed",
+        "broken": "intact.caption_missing",
+    }
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [

@@ -339,6 +339,16 @@ def test_the_same_sample_is_not_written_twice(tmp_path: Path) -> None:
     assert (tmp_path / "raw" / "00000.tar").stat().st_mtime_ns == written
 
 
+def test_a_clean_sample_has_true_captions_alone(tmp_path: Path) -> None:
+    counts = write_sample(tmp_path / "clean", rows=20, seed=1, clean=True)
+
+    rows = read_rows(tmp_path / "clean")
+    assert counts == {"clean": 20}
+    assert {row["noise"] for row in rows} == {"clean"}
+    with pytest.raises(FileExistsError, match="must be new or hold"):
+        write_sample(tmp_path / "clean", rows=20, seed=1)
+
+
 def test_an_empty_folder_is_filled_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
     (tmp_path / "raw").mkdir()
 
