@@ -25,13 +25,18 @@ def parse(text: str, where: str, changes: tuple[str, ...] = ()) -> Recipe:
     Raises:
         RecipeError: It is not TOML, a key is unknown, or a value has the wrong type.
     """
+    return from_dict(read_table(text, where, changes), where)
+
+
+def read_table(text: str, where: str, changes: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Read TOML; see `parse`."""
     try:
         table = tomllib.loads(text)
         for change in changes:
             _set(table, change)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise RecipeError(f"recipe {where} must be TOML, got: {error}; correct that line") from None
-    return from_dict(table, where)
+    return table
 
 
 def from_dict(table: Mapping[str, Any], where: str) -> Recipe:
@@ -40,7 +45,7 @@ def from_dict(table: Mapping[str, Any], where: str) -> Recipe:
     if not isinstance(rules, Mapping):
         raise RecipeError(_wrong_type("rules", "a table per rule", rules, where))
     built = tuple(_rule(name, values, where) for name, values in rules.items())
-    return _build(Recipe, {**table, "rules": ()}, "", where, rules=built)
+    return build(Recipe, {**table, "rules": ()}, "", where, rules=built)
 
 
 def _rule(name: str, values: object, where: str) -> Rule:
@@ -58,15 +63,26 @@ def _rule(name: str, values: object, where: str) -> Rule:
             f"rules.{name} must name a rule, got no class {class_name} in filters/{name}.py, in "
             f"recipe {where}; correct the name or write that file"
         )
-    return _build(kind, values, f"rules.{name}", where)
+    return build(kind, values, f"rules.{name}", where)
 
 
 def _is_rule(kind: Any) -> typing.TypeGuard[type[Rule]]:
     return isinstance(kind, type) and issubclass(kind, Rule) and is_dataclass(kind)
 
 
-def _build(kind: type, values: object, path: str, where: str, **ready: object) -> Any:
-    """Make a dataclass from a TOML table, strictly."""
+def build(kind: type, values: object, path: str, where: str, **ready: object) -> Any:
+    """Make a dataclass from a TOML table, strictly.
+
+    Args:
+        kind: The dataclass; its fields may be dataclasses.
+        values: The table.
+        path: What to call the table in an error, such as `rules.token_count`.
+        where: What to call the recipe.
+        **ready: Fields that are made already.
+
+    Raises:
+        RecipeError: A key is unknown or missing, or a value has the wrong type.
+    """
     if not isinstance(values, Mapping):
         raise RecipeError(_wrong_type(path, "a table", values, where))
     hints = typing.get_type_hints(kind)
@@ -89,7 +105,7 @@ def _build(kind: type, values: object, path: str, where: str, **ready: object) -
 
 def _value(value: object, hint: Any, path: str, where: str) -> Any:
     if isinstance(hint, type) and hasattr(hint, "__dataclass_fields__"):
-        return _build(hint, value, path, where)
+        return build(hint, value, path, where)
     if isinstance(hint, types.UnionType):  # the only unions are `float | None` and the like
         hint = next(arm for arm in typing.get_args(hint) if arm is not types.NoneType)
     origin, arms = typing.get_origin(hint) or hint, typing.get_args(hint)

@@ -30,7 +30,8 @@ from pipelines.local import WorkerError, start_worker
 from pipelines.manifest import code_version, environment
 from pipelines.planted import detectors, hash_copies, hash_corpus, hash_different, look_up, widened
 from pipelines.schema import RADII
-from pipelines.storage import parquet_writer, write_json
+from pipelines.storage import parquet_writer
+from recaption.files import write_json
 
 Each = Callable[[Callable[[Any], Any], Sequence[Any], str], Iterable[Any]]
 

@@ -14,7 +14,7 @@ import jinja2
 
 from pipelines.certificate import GROUPS
 from pipelines.page import NONE, pages
-from pipelines.storage import write_text
+from recaption.files import write_text
 
 
 def write_page(folder: Path, stated: Mapping[str, Any], pictures: Mapping[str, Any]) -> Path:

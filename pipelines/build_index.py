@@ -31,8 +31,9 @@ from pipelines.inputs import InputError
 from pipelines.local import WorkerError, start_worker
 from pipelines.manifest import code_version
 from pipelines.sources import Part, find_images
-from pipelines.storage import ipc_writer, replacing, write_json
+from pipelines.storage import ipc_writer
 from recaption.embedding import encoder
+from recaption.files import replacing, write_json
 
 _NAMED = 5
 

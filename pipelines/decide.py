@@ -17,7 +17,8 @@ from pipelines.inputs import Shard
 from pipelines.measure import columns_path
 from pipelines.schema import COLUMNS, DECISIONS
 from pipelines.statistics import Place
-from pipelines.storage import parquet_writer, replacing
+from pipelines.storage import parquet_writer
+from recaption.files import replacing
 
 SUBSET = np.dtype("u8,u8")
 """DataComp's uid: the first and the last 16 of its hexadecimal digits."""

@@ -27,7 +27,8 @@ from pipelines.hashes import BITS, MIN_QUALITY, packed
 from pipelines.inputs import Shard
 from pipelines.measure import columns_path
 from pipelines.near_groups import groups_of, rule_of, send_hashes
-from pipelines.storage import ipc_writer, join_parts, read_ipc, replacing
+from pipelines.storage import ipc_writer, join_parts, read_ipc
+from recaption.files import replacing
 
 BATCH_ROWS = 131_072
 

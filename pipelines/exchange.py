@@ -21,7 +21,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from filters.recipe import Recipe
-from pipelines.storage import ipc_writer, read_ipc, read_json, write_json
+from pipelines.storage import ipc_writer, read_ipc
+from recaption.files import read_json, write_json
 
 Parcel = tuple[int, pa.RecordBatch]
 """A partition, and rows for it."""

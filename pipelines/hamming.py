@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.storage import replacing
+from recaption.files import replacing
 
 Words = NDArray[np.uint64]
 

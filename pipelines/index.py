@@ -23,8 +23,9 @@ from filters.rule import RecipeError
 from pipelines import hamming
 from pipelines.buckets import Found, Vectors, most_similar_exact, read_buckets
 from pipelines.hashes import BITS, VERSION, packed
-from pipelines.storage import read_ipc, read_json
+from pipelines.storage import read_ipc
 from recaption.embedding import digest
+from recaption.files import read_json
 
 FORMAT = 1
 NAME = "index.json"

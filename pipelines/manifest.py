@@ -15,7 +15,7 @@ from filters.recipe import Recipe
 from pipelines.exchange import Run
 from pipelines.inputs import Shard
 from pipelines.language import identifier
-from pipelines.storage import read_json
+from recaption.files import read_json
 
 FORMAT = 1
 NAME = "manifest.json"

@@ -22,7 +22,8 @@ from pipelines.exchange import Run, Send
 from pipelines.forest import Forest, Places, join_all
 from pipelines.hashes import BITS
 from pipelines.near import Search
-from pipelines.storage import join_parts, replacing
+from pipelines.storage import join_parts
+from recaption.files import replacing
 
 _ROWS_AT_ONCE = 1 << 18
 

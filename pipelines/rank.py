@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from pipelines import ngrams
 from pipelines.exchange import Run, Send
-from pipelines.storage import parquet_writer, read_ipc, replacing
+from pipelines.storage import parquet_writer, read_ipc
+from recaption.files import replacing
 
 _ROW_GROUP = 1_000_000
 _HIGHEST = 1 << 47

@@ -21,7 +21,7 @@ from markupsafe import Markup
 
 from pipelines import charts
 from pipelines.page import count, inert, pages, share
-from pipelines.storage import write_text
+from recaption.files import write_text
 
 Summary = dict[str, Any]
 

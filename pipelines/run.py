@@ -15,7 +15,7 @@ from filters.rule import RecipeError
 from pipelines.exchange import Run
 from pipelines.manifest import NAME, ManifestError
 from pipelines.plan import Plan
-from pipelines.storage import read_json, write_json
+from recaption.files import read_json, write_json
 
 _log = logging.getLogger("altmill")
 

@@ -1,9 +1,5 @@
 """Read and write files whole or not at all, with the same bytes for the same content."""
 
-import json
-import os
-import socket
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,40 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from recaption.files import replacing
+
 _REPEATED = ("error", "language", "format", "reason", "threshold", "status")
 """Columns of few values, for which parquet's dictionaries pay."""
 
 _IPC = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; it takes the name `path` only if all went well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(
-        f".{path.name[:32]}.{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp"
-    )
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write text as UTF-8; what is no Unicode, of a path, is escaped as in JSON."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a value as indented JSON, its keys in their own order."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
-
-
-def read_json(path: Path) -> Any:
-    """Read what `write_json` wrote."""
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 @contextmanager

@@ -21,8 +21,9 @@ from pipelines.manifest import NAME, build_manifest, close_account
 from pipelines.measure import columns_path
 from pipelines.report import write_report
 from pipelines.shards import add_sample, write_stats
-from pipelines.storage import join_parts, parquet_writer, replacing, write_json
+from pipelines.storage import join_parts, parquet_writer
 from pipelines.summary import summarise
+from recaption.files import replacing, write_json
 
 _EXTENSIONS = {"JPEG": "jpg", "MPO": "jpg"}
 MERGED = "merged_captions"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pipelines.exchange import Run, Send, Stage, item_name, perform, perform_native
 from pipelines.inputs import Shard
-from pipelines.storage import read_json
+from recaption.files import read_json
 from tests.stages import run_in
 
 Sending = tuple[str, list[int]]

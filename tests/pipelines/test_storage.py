@@ -11,16 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.storage import (
-    ipc_writer,
-    join_parts,
-    parquet_writer,
-    read_ipc,
-    read_json,
-    replacing,
-    write_json,
-    write_text,
-)
+from pipelines.storage import ipc_writer, join_parts, parquet_writer, read_ipc
+from recaption.files import read_json, replacing, write_json, write_text
 
 PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 JSON = st.recursive(

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.exchange import Run, Stage
-from pipelines.storage import read_json, write_json
 from pipelines.transforms import AddUp, ArrowIpcCoder, Do
+from recaption.files import read_json, write_json
 from tests.stages import run_in
 
 SCHEMA = pa.schema(

@@ -1,0 +1,237 @@
+"""Captioning a run's shards: what is asked, what is scored, what a killed run leaves."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from filters.rule import RecipeError
+from pipelines.__main__ import main
+from recaption import parts
+from recaption.captioner import Caption, Score
+from recaption.captions import SCHEMA, captions_path
+from recaption.corpus import Corpus
+from recaption.stages import digest_of, generate_shard, score_shard
+from tests.shards import picture, write_parquet, write_shard
+
+
+class Echo:
+    """Writes captions that tell image and draw; fails where it is told to."""
+
+    def __init__(
+        self, candidates: int = 2, name: str = "echo", failing: Sequence[str] = ()
+    ) -> None:
+        self.spec = {"captioner": name, "candidates": candidates}
+        self.failing = failing
+        self.asked: list[str] = []
+        self.dies_at = -1
+
+    def caption(self, images: Sequence[bytes], keys: Sequence[str]) -> list[list[Caption]]:
+        if len(self.asked) == self.dies_at:
+            raise KeyboardInterrupt
+        self.asked += keys
+        return [
+            [self._one(image, key, draw) for draw in range(self.spec["candidates"])]
+            for image, key in zip(images, keys, strict=True)
+        ]
+
+    def _one(self, image: bytes, key: str, draw: int) -> Caption:
+        if key in self.failing:
+            return Caption("", draw, failure="timeout")
+        text = f"{self.spec['captioner']} {hashlib.sha256(image).hexdigest()[:6]} {draw}"
+        return Caption(text, draw, -1.5 * draw, 4, "stop")
+
+
+class Lengths:
+    """Scores a text by its length, and counts the images that it has seen."""
+
+    def __init__(self, name: str = "lengths") -> None:
+        self.spec = {"scorer": name}
+        self.seen: list[list[str]] = []
+
+    def score(self, images: Sequence[bytes], texts: Sequence[Sequence[str]]) -> list[list[Score]]:
+        assert len(images) == len(texts)
+        self.seen += [list(some) for some in texts]
+        return [[Score(len(t) / 100, len(t) / 200) for t in some] for some in texts]
+
+
+CAPTIONS = {
+    "kept": "a photo of a shoe",
+    "short": "short",
+    "blank": "",
+    "small": "a photo of a small shoe",
+    "other": "a photo of a dog",
+    "lost": "a photo of a cat",
+}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Filter a crawl of two shards; return the output."""
+    images = {key: picture(200 + n, 220) for n, key in enumerate(CAPTIONS, start=1)}
+    images |= {"small": picture(90, 90)}
+    del images["lost"]
+    for shard in ("a", "b"):
+        pairs = [(f"{shard}-{key}", images.get(key), text) for key, text in CAPTIONS.items()]
+        write_shard(tmp_path / "in" / shard, pairs)
+    return filtered(tmp_path)
+
+
+def filtered(folder: Path, *changes: str) -> Path:
+    values = ("images.for_recaption=true", *changes)
+    options = [part for value in values for part in ("--set", value)]
+    paths = ["--input", str(folder / "in"), "--output", str(folder / "out"), "--workers", "1"]
+    assert main(["filter", *paths, *options]) == 0
+    return folder / "out"
+
+
+def read(output: Path, shard: str = "a") -> dict[str, dict[str, Any]]:
+    table = pq.read_table(captions_path(output, shard))
+    assert table.schema.equals(SCHEMA)
+    return {row["key"].partition("-")[2]: row for row in table.to_pylist()}
+
+
+def generate(output: Path, captioner: Echo, **options: bool) -> list[int]:
+    corpus = Corpus(output)
+    return [generate_shard(corpus, shard, captioner, **options) for shard in corpus.shards]
+
+
+def score(output: Path, scorer: Lengths) -> list[int]:
+    corpus = Corpus(output)
+    return [score_shard(corpus, shard, scorer) for shard in corpus.shards]
+
+
+def test_captions_are_asked_for_images_that_are_whole_and_may_stay(run: Path) -> None:
+    captioner = Echo()
+
+    assert generate(run, captioner) == [4, 4]
+
+    rows = read(run)
+    assert [key for key, row in rows.items() if row["asked"]] == ["kept", "short", "blank", "other"]
+    assert [key for key, row in rows.items() if row["candidates"]] == [
+        *("kept", "short", "blank", "other")
+    ]
+    image = hashlib.sha256(picture(201, 220)).hexdigest()[:6]
+    assert rows["kept"]["candidates"] == [
+        {"text": f"echo {image} {draw}", "draw": draw, "logprob": -1.5 * draw, "tokens": 4}
+        | {"finish": "stop", "failure": None, "captioner": digest_of(captioner.spec)}
+        | {"itc": None, "itm": None}
+        for draw in range(2)
+    ]
+    assert not (run / "captions" / "_parts" / "generate" / "a").exists()
+
+
+def test_pairs_that_the_run_kept_need_not_be_asked(run: Path) -> None:
+    assert generate(run, Echo(), of_kept=False) == [2, 2]
+    assert [key for key, row in read(run).items() if row["asked"]] == ["short", "blank"]
+
+
+def test_what_is_there_is_not_asked_again(run: Path) -> None:
+    generate(run, Echo())
+    again = Echo()
+
+    assert generate(run, again) == [0, 0]
+    assert again.asked == []
+
+
+def test_what_failed_is_asked_again_on_request_by_whatever_captioner(run: Path) -> None:
+    generate(run, Echo(failing=["a-short", "b-kept"]))
+    score(run, Lengths())
+    other, scorer = Echo(name="other"), Lengths()
+
+    assert generate(run, other, retry_failed=True) == [1, 1]
+    score(run, scorer)
+
+    assert other.asked == ["a-short", "b-kept"]
+    assert read(run)["short"]["candidates"][0]["text"].startswith("other ")
+    assert read(run)["short"]["candidates"][0]["itm"] > 0
+    assert [len(texts) for texts in scorer.seen] == [3, 3]
+
+
+def test_another_captioner_is_refused_unless_it_may_replace_the_first(run: Path) -> None:
+    generate(run, Echo())
+
+    with pytest.raises(RecipeError, match="must hold captions of one captioner"):
+        generate(run, Echo(name="other"))
+    assert generate(run, Echo(name="other"), overwrite=True) == [4, 4]
+    assert read(run)["kept"]["candidates"][0]["text"].startswith("other ")
+
+
+def test_a_captioner_that_dies_loses_no_more_than_a_group(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generate(run, Echo())
+    whole = [read(run, shard) for shard in ("a", "b")]
+    monkeypatch.setattr(parts, "GROUP", 1)
+    dying, going_on = Echo(), Echo()
+    dying.dies_at = 6
+
+    for path in (run / "captions").glob("*.parquet"):
+        path.unlink()
+    with pytest.raises(KeyboardInterrupt):
+        generate(run, dying)
+    generate(run, going_on)
+
+    assert dying.asked + going_on.asked == [
+        f"{shard}-{key}" for shard in "ab" for key in ("kept", "short", "blank", "other")
+    ]
+    assert [read(run, shard) for shard in ("a", "b")] == whole
+
+
+def test_raw_captions_and_candidates_that_work_are_scored_once(run: Path) -> None:
+    generate(run, Echo(failing=["a-other"]))
+    scorer = Lengths()
+
+    assert score(run, scorer) == [4, 4]
+    assert score(run, scorer) == [0, 0]
+
+    rows = read(run)
+    assert [len(texts) for texts in scorer.seen] == [3, 3, 2, 1, 3, 3, 2, 3]
+    assert rows["kept"]["raw_itm"] == pytest.approx(len(CAPTIONS["kept"]) / 200)
+    assert rows["blank"]["raw_itm"] is None
+    assert rows["other"]["candidates"][0]["itm"] is None
+    assert rows["kept"]["candidates"][1]["itc"] == pytest.approx(13 / 100)
+    assert rows["small"]["raw_itm"] is None
+
+
+def test_another_scorer_scores_all_anew(run: Path) -> None:
+    generate(run, Echo())
+    score(run, Lengths())
+
+    assert score(run, Lengths("other")) == [4, 4]
+
+
+def test_scores_come_after_captions(run: Path) -> None:
+    with pytest.raises(RecipeError, match="run generate over all shards first"):
+        score(run, Lengths())
+
+
+def test_images_in_parquet_are_read_as_well(tmp_path: Path) -> None:
+    images = [picture(201 + n, 220) for n in range(3)]
+    columns = {"caption": ["a photo of a shoe", "", "a photo of a hat"], "jpg": images}
+    write_parquet(tmp_path / "in" / "a.parquet", columns)
+    output = filtered(tmp_path)
+
+    assert generate(output, Echo(1)) == [3]
+    rows = pq.read_table(captions_path(output, "a")).to_pylist()
+    assert [row["candidates"][0]["text"] for row in rows] == [
+        f"echo {hashlib.sha256(image).hexdigest()[:6]} 0" for image in images
+    ]
+
+
+def test_a_run_without_images_or_no_run_at_all_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="must hold a complete filter run"):
+        Corpus(tmp_path)
+    write_parquet(tmp_path / "in" / "a.parquet", {"caption": ["a"], "url": ["u"]})
+    with pytest.raises(RecipeError, match="got one over metadata alone"):
+        Corpus(filtered(tmp_path))
+
+
+def test_an_input_that_is_gone_is_named(run: Path) -> None:
+    (run.parent / "in" / "a.tar").unlink()
+
+    with pytest.raises(RecipeError, match=r"must still hold .* got no .*a\.tar; bring it back"):
+        generate(run, Echo())
