@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,6 +15,7 @@ from pipelines.language import identifier
 from pipelines.manifest import NAME, measured_folder, plan_digest, read_manifest
 from pipelines.schema import NEAREST, NEEDED, RADII
 from pipelines.test_sets import check_indexes
+from recaption.files import read_recipe_text
 from recaption.nsfw import scorer
 
 _PARTITION_ROWS = 250_000
@@ -59,21 +59,7 @@ def read_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: There is no such recipe, or it is wrong.
     """
-    presets = files("pipelines") / "recipes"
-    preset = presets / f"{name}.toml"
-    path = Path(name)
-    if preset.is_file():
-        return parse(preset.read_text(encoding="utf-8"), name, tuple(changes))
-    try:
-        return parse(path.read_text(encoding="utf-8"), name, tuple(changes))
-    except (OSError, UnicodeDecodeError) as error:
-        known = sorted(
-            entry.name[:-5] for entry in presets.iterdir() if entry.name.endswith(".toml")
-        )
-        raise RecipeError(
-            f"recipe {name} must be a preset ({', '.join(known)}) or a TOML file, got: {error}; "
-            "correct the name"
-        ) from None
+    return parse(read_recipe_text("pipelines", name), name, tuple(changes))
 
 
 def plan_filter(

@@ -9,27 +9,27 @@ import pyarrow.parquet as pq
 from filters.rule import RecipeError
 from recaption.captions import add_provenance, captions_path, read_provenance, write_table
 from recaption.choosing import Bounds, Choose, choose, raw_cosines, top_share
-from recaption.corpus import Corpus
 from recaption.files import write_json
+from recaption.filter_run import FilterRun
 from recaption.statistics import Tally
 
 STATISTICS = "statistics.json"
 
 
-def choose_all(corpus: Corpus, settings: Choose) -> dict[str, Any]:
+def choose_all(run: FilterRun, settings: Choose) -> dict[str, Any]:
     """Choose the caption of every pair; return the statistics, which go to captions/, too.
 
     Raises:
         RecipeError: Some shard has no scores yet, or the rule has no threshold.
     """
-    paths = [captions_path(corpus.output, shard.name) for shard in corpus.shards]
+    paths = [captions_path(run.output, shard.name) for shard in run.shards]
     missing = next((path for path in paths if not path.exists()), None)
     if missing:
         raise RecipeError(
             f"{missing} must be there to choose from, got nothing; run generate and score over all "
             "shards first"
         )
-    provenance = read_provenance(corpus.output)
+    provenance = read_provenance(run.output)
     needed = ["raw_itc", "kept"]
     cosines = (raw_cosines(pq.read_table(path, columns=needed)) for path in paths)
     raw_itc = top_share(cosines, settings.raw_top_share)
@@ -41,8 +41,8 @@ def choose_all(corpus: Corpus, settings: Choose) -> dict[str, Any]:
         tally.add(table)
     told = tally.told()
     choice = asdict(settings) | {"itm": bounds.itm, "raw_itc": bounds.raw_itc}
-    add_provenance(corpus.output, {"choice": choice})
-    write_json(corpus.output / "captions" / STATISTICS, told | {"choice": choice})
+    add_provenance(run.output, {"choice": choice})
+    write_json(run.output / "captions" / STATISTICS, told | {"choice": choice})
     return told | {"choice": choice}
 
 

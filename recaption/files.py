@@ -6,8 +6,11 @@ import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
+
+from filters.rule import RecipeError
 
 
 @contextmanager
@@ -38,3 +41,25 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read what `write_json` wrote."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_recipe_text(package: str, name: str) -> str:
+    """Read a recipe's TOML: a preset's of a package of ours, by its name, or a file's.
+
+    Raises:
+        RecipeError: There is no such recipe.
+    """
+    presets = files(package) / "recipes"
+    preset = presets / f"{name}.toml"
+    if preset.is_file():
+        return preset.read_text(encoding="utf-8")
+    try:
+        return Path(name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        known = sorted(
+            entry.name[:-5] for entry in presets.iterdir() if entry.name.endswith(".toml")
+        )
+        raise RecipeError(
+            f"recipe {name} must be a preset ({', '.join(known)}) or a TOML file, got: {error}; "
+            "correct the name"
+        ) from None

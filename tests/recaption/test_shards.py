@@ -13,8 +13,8 @@ from pipelines.__main__ import main
 from recaption import parts
 from recaption.captioner import Caption, Score
 from recaption.captions import SCHEMA, captions_path
-from recaption.corpus import Corpus
-from recaption.stages import digest_of, generate_shard, score_shard
+from recaption.filter_run import FilterRun
+from recaption.shards import digest_of, generate_shard, score_shard
 from tests.shards import picture, write_parquet, write_shard
 
 
@@ -95,13 +95,13 @@ def read(output: Path, shard: str = "a") -> dict[str, dict[str, Any]]:
 
 
 def generate(output: Path, captioner: Echo, **options: bool) -> list[int]:
-    corpus = Corpus(output)
-    return [generate_shard(corpus, shard, captioner, **options) for shard in corpus.shards]
+    run = FilterRun(output)
+    return [generate_shard(run, shard, captioner, **options) for shard in run.shards]
 
 
 def score(output: Path, scorer: Lengths) -> list[int]:
-    corpus = Corpus(output)
-    return [score_shard(corpus, shard, scorer) for shard in corpus.shards]
+    run = FilterRun(output)
+    return [score_shard(run, shard, scorer) for shard in run.shards]
 
 
 def test_captions_are_asked_for_images_that_are_whole_and_may_stay(run: Path) -> None:
@@ -224,10 +224,10 @@ def test_images_in_parquet_are_read_as_well(tmp_path: Path) -> None:
 
 def test_a_run_without_images_or_no_run_at_all_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="must hold a complete filter run"):
-        Corpus(tmp_path)
+        FilterRun(tmp_path)
     write_parquet(tmp_path / "in" / "a.parquet", {"caption": ["a"], "url": ["u"]})
     with pytest.raises(RecipeError, match="got one over metadata alone"):
-        Corpus(filtered(tmp_path))
+        FilterRun(filtered(tmp_path))
 
 
 def test_an_input_that_is_gone_is_named(run: Path) -> None:

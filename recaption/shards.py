@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from filters.rule import RecipeError
 from recaption.captioner import Caption, Captioner, Scorer
 from recaption.captions import CANDIDATE, SCHEMA, captions_path, write_table
-from recaption.corpus import Corpus, Shard
+from recaption.filter_run import FilterRun, Shard
 from recaption.parts import Parts, Places
 
 _SCORER = b"altmill.scorer"
@@ -28,7 +28,7 @@ def digest_of(spec: Mapping[str, Any]) -> str:
 
 
 def generate_shard(
-    corpus: Corpus,
+    run: FilterRun,
     shard: Shard,
     captioner: Captioner,
     *,
@@ -39,7 +39,7 @@ def generate_shard(
     """Write synthetic captions for the pairs of a shard that lack them; return for how many.
 
     Args:
-        corpus: The filter run's output.
+        run: The filter run's output.
         shard: One of its shards.
         captioner: Writes the captions.
         of_kept: Ask for captions of pairs that the filter run kept, too.
@@ -49,8 +49,8 @@ def generate_shard(
     Raises:
         RecipeError: Another captioner's captions are there already.
     """
-    rows, maker = corpus.rows(shard), digest_of(captioner.spec)
-    table = _opened(corpus, shard, rows, of_kept=of_kept, overwrite=overwrite)
+    rows, maker = run.rows(shard), digest_of(captioner.spec)
+    table = _opened(run, shard, rows, of_kept=of_kept, overwrite=overwrite)
     asked = table["asked"].to_numpy()
     lacking = asked & pc.is_null(table["candidates"]).to_numpy()
     if retry_failed:
@@ -58,45 +58,45 @@ def generate_shard(
             table["candidates"], lambda one: pc.is_valid(one.field("failure"))
         )
     elif not overwrite:
-        _refuse_others(table, maker, captions_path(corpus.output, shard.name))
+        _refuse_others(table, maker, captions_path(run.output, shard.name))
     at = np.flatnonzero(lacking)
 
     def ask(some: Places) -> pa.Table:
-        images = list(corpus.images(shard, rows, some))
+        images = list(run.images(shard, rows, some))
         keys = rows["key"].take(pa.array(some)).to_pylist()
         found = captioner.caption(images, keys)
         column = [[_stored(caption, maker) for caption in several] for several in found]
         return pa.table({"candidates": pa.array(column, pa.list_(CANDIDATE))})
 
-    parts = Parts(corpus.output, "generate", shard.name)
+    parts = Parts(run.output, "generate", shard.name)
     new = parts.work(at, maker, ask, pa.schema([SCHEMA.field("candidates")]))
     table = _put(table, "candidates", at, new["candidates"])
-    _save(corpus, shard, table, parts)
+    _save(run, shard, table, parts)
     return len(at)
 
 
-def score_shard(corpus: Corpus, shard: Shard, scorer: Scorer) -> int:
+def score_shard(run: FilterRun, shard: Shard, scorer: Scorer) -> int:
     """Score the captions of a shard that this scorer has not scored; return of how many pairs.
 
     The image is encoded once for its raw caption and all candidates.
     """
-    rows, table, by = corpus.rows(shard), _read(corpus, shard), digest_of(scorer.spec)
+    rows, table, by = run.rows(shard), _read(run, shard), digest_of(scorer.spec)
     at = np.flatnonzero(_unscored(table, same=_scored_by(table) == by))
     texts = _texts(table.take(pa.array(at)))
 
     def judge(some: Places) -> pa.Table:
         first = int(np.searchsorted(at, some[0]))
         wanted = texts[first : first + len(some)]
-        scores = scorer.score(list(corpus.images(shard, rows, some)), wanted)
+        scores = scorer.score(list(run.images(shard, rows, some)), wanted)
         return pa.Table.from_pylist(
             [{"scores": [asdict(score) for score in row]} for row in scores], _SCORED
         )
 
-    parts = Parts(corpus.output, "score", shard.name)
+    parts = Parts(run.output, "score", shard.name)
     new = parts.work(at, by, judge, _SCORED)
     table = _with_scores(table, at, new["scores"].to_pylist())
     table = table.replace_schema_metadata({_SCORER: by.encode()})
-    _save(corpus, shard, table, parts)
+    _save(run, shard, table, parts)
     return len(at)
 
 
@@ -106,12 +106,12 @@ _SCORED = pa.schema(
 
 
 def _opened(
-    corpus: Corpus, shard: Shard, rows: pa.Table, *, of_kept: bool, overwrite: bool
+    run: FilterRun, shard: Shard, rows: pa.Table, *, of_kept: bool, overwrite: bool
 ) -> pa.Table:
     """Return the shard's captions so far."""
-    path = captions_path(corpus.output, shard.name)
+    path = captions_path(run.output, shard.name)
     if path.exists() and not overwrite:
-        return _read(corpus, shard)
+        return _read(run, shard)
     asked = rows["captionable"].to_numpy() & (of_kept | ~rows["kept"].to_numpy())
     known = {"uid": rows["uid"], "key": rows["key"], "raw": rows["caption"], "kept": rows["kept"]}
     known["asked"] = pa.array(asked)
@@ -121,8 +121,8 @@ def _opened(
     return pa.table(columns, schema=SCHEMA)
 
 
-def _read(corpus: Corpus, shard: Shard) -> pa.Table:
-    path = captions_path(corpus.output, shard.name)
+def _read(run: FilterRun, shard: Shard) -> pa.Table:
+    path = captions_path(run.output, shard.name)
     if not path.exists():
         raise RecipeError(
             f"{path} must be there to go on, got nothing; run generate over all shards first"
@@ -217,6 +217,6 @@ def _put(table: pa.Table, name: str, at: Places, values: Any) -> pa.Table:
     return table.set_column(table.schema.get_field_index(name), name, mended)
 
 
-def _save(corpus: Corpus, shard: Shard, table: pa.Table, parts: Parts) -> None:
-    write_table(captions_path(corpus.output, shard.name), table)
+def _save(run: FilterRun, shard: Shard, table: pa.Table, parts: Parts) -> None:
+    write_table(captions_path(run.output, shard.name), table)
     parts.remove()

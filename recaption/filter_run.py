@@ -37,7 +37,7 @@ class Shard:
     """The parquet's column of image bytes, where they are there and in no tar."""
 
 
-class Corpus:
+class FilterRun:
     """The output of a filter run, and the input that it was made of."""
 
     def __init__(self, output: Path) -> None:
