@@ -1,9 +1,9 @@
 """Keep models in folders, and import published ones.
 
-A folder has `config.json` (sizes, and how images are prepared), `model.safetensors` and `vocab.txt`.
-BLIP as `transformers` writes it is imported: `BlipForConditionalGeneration` becomes a model with a
-decoder only, `BlipForImageTextRetrieval` one with an encoder only.  Published captioner and filter
-are apart, as BLIP's are after their fine-tuning (arXiv:2201.12086, section 3.2).
+A folder has `config.json` (sizes, and how images are prepared), `model.safetensors` and
+`vocab.txt`.  BLIP as `transformers` writes it is imported: `BlipForConditionalGeneration` becomes a
+model with a decoder only, `BlipForImageTextRetrieval` one with an encoder only.  Published captioner
+and filter are apart, as BLIP's are after their fine-tuning (arXiv:2201.12086, section 3.2).
 """
 
 import hashlib
@@ -307,16 +307,16 @@ def _renamed(weights: Mapping[str, torch.Tensor], kind: str) -> Iterator[tuple[s
 
 def _pixels(source: str, local: Mapping[str, bool]) -> Any:
     """Return the mean and the standard deviation that pixels are normalised with."""
-    from transformers import AutoImageProcessor
+    from transformers import ImageProcessingMixin
 
     try:
-        processor: Any = AutoImageProcessor.from_pretrained(source, **local)
+        processor, _ = ImageProcessingMixin.get_image_processor_dict(source, **local)
     except (OSError, ValueError):  # it has none
         return MEAN, STD
-    if processor.resample != _BICUBIC:
-        told = f"images resampled by {processor.resample}"
+    if processor.get("resample", _BICUBIC) != _BICUBIC:
+        told = f"images resampled by {processor['resample']}"
         raise _refused(source, told, "only bicubic can be imported")
-    return tuple(processor.image_mean), tuple(processor.image_std)
+    return tuple(processor.get("image_mean", MEAN)), tuple(processor.get("image_std", STD))
 
 
 def _vocabulary(tokenizer: Any, config: Any, source: str) -> list[str]:
