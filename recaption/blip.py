@@ -8,84 +8,19 @@ Autocast may run it in bfloat16: what is compared or normalised (projections, le
 float32 all the same.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import nn
 from torch.nn import functional
 
-from filters.rule import RecipeError
-from recaption.text import Part, TextStack, initialise
+from recaption.config import BlipConfig
+from recaption.text import TextStack, initialise
 from recaption.vision import VisionTransformer
+
+__all__ = ["Blip", "BlipConfig"]
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.001, 0.5
 """Bounds of the contrastive temperature: salesforce/BLIP, blip_pretrain.py."""
 INITIAL_TEMPERATURE = 0.07
-
-_DIVIDES = (
-    ("image_px", "patch_px"),
-    ("vision_width", "vision_heads"),
-    ("text_width", "text_heads"),
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BlipConfig:
-    """Size of a model; BLIP-base's is the default, but for the vocabulary.
-
-    Raises:
-        RecipeError: A number is not positive, or one that must divide another does not.
-    """
-
-    image_px: int = 384
-    """Side of the square that images are squeezed into."""
-    patch_px: int = 16
-    vision_width: int = 768
-    vision_layers: int = 12
-    vision_heads: int = 12
-    text_width: int = 768
-    text_layers: int = 12
-    text_heads: int = 12
-    embed_width: int = 256
-    """Of the vectors that images and texts are compared by."""
-    max_tokens: int = 64
-    """Of a text, specials included: one learned position each."""
-    vocabulary: int
-    """Number of token ids, specials included."""
-    dropout: float = 0.0
-    """In the text stack, while training; BLIP's is 0.1."""
-    vision_epsilon: float = 1e-6
-    text_epsilon: float = 1e-12
-    encoder: bool = True
-    """Has the text encoder: contrast and matching."""
-    decoder: bool = True
-    """Has the text decoder: writing."""
-
-    def __post_init__(self) -> None:
-        for name in (*(name for pair in _DIVIDES for name in pair), *_COUNTS):
-            if getattr(self, name) < 1:
-                value = getattr(self, name)
-                raise RecipeError(f"model.{name} must be at least 1, got {value}; raise it")
-        for whole, part in _DIVIDES:
-            if getattr(self, whole) % getattr(self, part):
-                raise RecipeError(
-                    f"model.{whole} must be a multiple of model.{part}, got {getattr(self, whole)} "
-                    f"and {getattr(self, part)}; change one of them"
-                )
-        if not 0 <= self.dropout < 1:
-            raise RecipeError(f"model.dropout must be in [0, 1), got {self.dropout}; lower it")
-        if not self.parts:
-            raise RecipeError(
-                "model.encoder or model.decoder must be true, got neither; set one of them"
-            )
-
-    @property
-    def parts(self) -> tuple[Part, ...]:
-        """The roles of the text stack that the model has weights for."""
-        return (*(("encoder",) if self.encoder else ()), *(("decoder",) if self.decoder else ()))
-
-
-_COUNTS = ("vision_layers", "text_layers", "embed_width", "max_tokens", "vocabulary")
 
 
 class Blip(nn.Module):

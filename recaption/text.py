@@ -9,15 +9,14 @@ it together, as one longer query, so that no state of an image is ever copied.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from recaption.config import Part
 from recaption.vision import INITIAL_STD, MLP_RATIO
-
-Part = Literal["encoder", "decoder"]
 
 
 @dataclass(slots=True)
