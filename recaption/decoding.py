@@ -1,0 +1,265 @@
+"""Write captions: greedily, by beam search, or by nucleus sampling.
+
+A step of the model costs one token: keys and values of what is written are kept, and those of an
+image are made once and asked by all of its candidates.  Nothing waits for the device but, every
+`CHECK_EVERY` tokens, the question whether all captions have ended.
+
+Sampling is by inverse CDF, with numbers that depend on the seed, the sample's key, the draw and the
+token's place only: a caption is the same whatever shares its batch.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from filters.rule import RecipeError
+from recaption.blip import Blip
+from recaption.config import Decode
+from recaption.text import Cache
+
+CHECK_EVERY = 4
+"""Tokens between two looks at whether all captions have ended; each look waits for the device."""
+
+_NEVER = -1e9
+_LIKELIEST = 128
+"""Tokens that are sorted at first, on a CPU; all are where these are too few for the nucleus."""
+
+_Choose = Callable[[torch.Tensor, int], torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A caption."""
+
+    tokens: list[int]
+    """Without prompt and specials."""
+    logprob: float
+    """Sum of the natural logarithms of what the model thought each was likely, [SEP] included.
+
+    Neither temperature nor nucleus nor penalty counts, so that it can be compared.
+    """
+    finish: str
+    """`stop`, or `length` where there was no room for [SEP]."""
+
+
+def generate(
+    model: Blip,
+    states: torch.Tensor,
+    keys: Sequence[str],
+    decode: Decode,
+    begin: Sequence[int],
+    end: int,
+) -> list[list[Written]]:
+    """Write captions.
+
+    Args:
+        model: One with a decoder.
+        states: Of the images, (b, 1 + patches, vision_width).
+        keys: Of the samples, b of them.
+        decode: How.
+        begin: Ids that captions begin with: [DEC], and the prompt's.
+        end: The id of [SEP].
+
+    Returns:
+        Of each image, `decode.candidates` captions; beam search's are sorted, the best first.
+
+    Raises:
+        RecipeError: Captions could be longer than what the model has positions for.
+    """
+    room = model.config.max_tokens - len(begin) + 1
+    if decode.max_tokens > room:
+        raise RecipeError(
+            f"decode.max_tokens must be at most {room} after {len(begin)} tokens of prompt, got "
+            f"{decode.max_tokens}; the model has {model.config.max_tokens} positions"
+        )
+    if not len(keys):
+        return []
+    with torch.inference_mode():
+        if decode.strategy == "beam":
+            return _search(model, states, decode, begin, end)
+        choose: _Choose = _argmax
+        if decode.strategy == "nucleus":
+            drawn = uniforms(decode.seed, keys, decode.candidates, decode.max_tokens)
+            choose = _Nucleus(decode, torch.from_numpy(drawn).to(states.device))
+        return _walk(_Writer(model, states, decode, begin, end), choose)
+
+
+def uniforms(seed: int, keys: Sequence[str], draws: int, steps: int) -> NDArray[np.float32]:
+    """Return numbers in [0, 1), (keys x draws, steps), each by seed, key, draw and step alone."""
+    rows = [
+        hashlib.shake_128(f"{seed}\0{draw}\0{key}".encode()).digest(4 * steps)
+        for key in keys
+        for draw in range(draws)
+    ]
+    bits = np.frombuffer(b"".join(rows), "<u4").reshape(len(rows), steps)
+    return (bits >> 9).astype(np.float32) * np.float32(
+        2**-23
+    )  # so a product stays below its factor
+
+
+class _Writer:
+    """Captions in the making: `copies` rows for each image, one beside the other."""
+
+    def __init__(
+        self, model: Blip, states: torch.Tensor, decode: Decode, begin: Sequence[int], end: int
+    ) -> None:
+        self.model, self.decode, self.end = model, decode, end
+        self.images = model.text.read_images(states)
+        self.begun, self.device = len(begin), states.device
+        copies = decode.beams if decode.strategy == "beam" else decode.candidates
+        ids = torch.tensor(begin, device=states.device).expand(len(states), -1)
+        cache = model.text.new_cache(len(states), len(begin) + decode.max_tokens)
+        logits = self._read(ids, cache)
+        self.cache = cache if copies == 1 else cache.repeat(copies)
+        self.logits = logits.repeat_interleave(copies, 0)
+        """Of the next token, (rows, vocabulary)."""
+        rows, room = len(states) * copies, len(begin) + decode.max_tokens
+        self.ids = torch.full((rows, room), end, device=states.device)
+        self.ids[:, : self.begun] = ids[:1]
+
+    def allowed(self, scores: torch.Tensor, step: int) -> torch.Tensor:
+        """Make of logits, or of their logarithmic softmax, what the settings want."""
+        if self.decode.repetition_penalty != 1.0:
+            seen = self.ids[:, : self.begun + step]
+            old = scores.gather(1, seen)
+            penalty = self.decode.repetition_penalty
+            scores = scores.scatter(1, seen, torch.where(old < 0, old * penalty, old / penalty))
+        if step < self.decode.min_tokens:
+            end = torch.tensor([self.end], device=self.device)
+            scores = scores.index_fill(1, end, -torch.inf)
+        return scores
+
+    def advance(self, step: int) -> None:
+        """Read the token that was written at a step."""
+        if step + 1 < self.decode.max_tokens:
+            at = self.begun + step
+            self.logits = self._read(self.ids[:, at : at + 1], self.cache)
+
+    def _read(self, ids: torch.Tensor, cache: Cache) -> torch.Tensor:
+        states = self.model.text(ids, "decoder", None, self.images, cache)
+        return self.model.word_logits(states[:, -1])
+
+
+def _walk(writer: _Writer, choose: _Choose) -> list[list[Written]]:
+    """Write one token after the other."""
+    done = torch.zeros(len(writer.ids), dtype=torch.bool, device=writer.device)
+    total = torch.zeros(len(writer.ids), device=writer.device)
+    for step in range(writer.decode.max_tokens):
+        logits = writer.logits
+        token = choose(writer.allowed(logits, step), step)
+        gain = logits.gather(1, token[:, None])[:, 0] - logits.logsumexp(-1)
+        total += gain.masked_fill(done, 0.0)
+        writer.ids[:, writer.begun + step] = token.masked_fill(done, writer.end)
+        done |= token == writer.end
+        if step % CHECK_EVERY == CHECK_EVERY - 1 and done.all():
+            break
+        writer.advance(step)
+    return _written(writer, writer.ids, total, writer.decode.candidates)
+
+
+def _argmax(logits: torch.Tensor, _: int) -> torch.Tensor:
+    return logits.argmax(-1)
+
+
+class _Nucleus:
+    """Draw from the fewest tokens that together have `top_p` of the probability."""
+
+    def __init__(self, decode: Decode, drawn: torch.Tensor) -> None:
+        self.top_p, self.temperature, self.drawn = decode.top_p, decode.temperature, drawn
+
+    def __call__(self, logits: torch.Tensor, step: int) -> torch.Tensor:
+        likely, drawn = (logits / self.temperature).softmax(-1), self.drawn[:, step]
+        if likely.device.type != "cpu":  # where to ask whether a few tokens are enough is to wait
+            return self._draw(likely.sort(-1, descending=True), drawn)
+        first = likely.topk(min(_LIKELIEST, likely.shape[1]))
+        chosen = self._draw(first, drawn)
+        wide = first[0].sum(-1) < self.top_p
+        if wide.any():
+            chosen[wide] = self._draw(likely[wide].sort(-1, descending=True), drawn[wide])
+        return chosen
+
+    def _draw(self, ranked: tuple[torch.Tensor, torch.Tensor], drawn: torch.Tensor) -> torch.Tensor:
+        """Draw from sorted probabilities and their ids, (rows, tokens), by numbers in [0, 1)."""
+        likely, ids = ranked
+        above = likely.cumsum(-1)
+        kept = above - likely < self.top_p
+        mass = above.masked_fill(~kept, 0.0).amax(-1)
+        place = (above <= (drawn * mass)[:, None]).sum(-1)
+        return ids.gather(1, place[:, None])[:, 0]
+
+
+class _Found:
+    """The best captions that ended, as many as beams, for each image."""
+
+    def __init__(self, images: int, beams: int, room: int, device: torch.device) -> None:
+        self.scores = torch.full((images, beams), _NEVER, device=device)
+        """Mean logarithm of probability of a token, penalties included."""
+        self.totals = torch.zeros(images, beams, device=device)
+        self.ids = torch.zeros(images, beams, room, dtype=torch.int64, device=device)
+
+    def add(self, scores: torch.Tensor, totals: torch.Tensor, ids: torch.Tensor) -> None:
+        """Keep the best of those found and those given, which are (images, n) and (.., room)."""
+        scores = torch.cat((self.scores, scores), 1)
+        self.scores, order = scores.topk(self.scores.shape[1])
+        self.totals = torch.cat((self.totals, totals), 1).gather(1, order)
+        self.ids = _take(torch.cat((self.ids, ids), 1), order)
+
+
+def _search(
+    model: Blip, states: torch.Tensor, decode: Decode, begin: Sequence[int], end: int
+) -> list[list[Written]]:
+    """Search with beams, as `transformers` does with its default settings.
+
+    Scores are means over a caption's tokens.  Of an image, the search ends when the best beam that
+    goes on has a lower mean than the worst of as many found captions as there are beams.
+    """
+    writer, beams, count = _Writer(model, states, decode, begin, end), decode.beams, len(states)
+    found = _Found(count, beams, writer.ids.shape[1], writer.device)
+    sums = torch.full((count, beams), _NEVER, device=writer.device)
+    sums[:, 0] = 0.0  # all beams are the same at first
+    totals = torch.zeros_like(sums)
+    going = torch.ones(count, 1, dtype=torch.bool, device=writer.device)
+    first_row = torch.arange(count, device=writer.device)[:, None] * beams
+    for step in range(decode.max_tokens):
+        likely = writer.logits.log_softmax(-1)
+        ahead = writer.allowed(likely, step).view(count, beams, -1) + sums[..., None]
+        best, place = ahead.flatten(1).topk(2 * beams)  # so that as many beams go on if all end
+        beam, token = place // likely.shape[1], place % likely.shape[1]
+        gain = likely.view(count, -1).gather(1, place)
+        ids = _take(writer.ids.view(count, beams, -1), beam)
+        ids[..., writer.begun + step] = token
+        ended = (token == end) | (step + 1 == decode.max_tokens)
+        judged = (ended & going).index_fill(1, first_row.new_tensor(range(beams, 2 * beams)), False)
+        reached = totals.gather(1, beam) + gain
+        found.add((best / (step + 1)).masked_fill(~judged, _NEVER), reached, ids)
+        sums, order = (best + ended * _NEVER).topk(beams)
+        totals = reached.gather(1, order)
+        writer.ids = _take(ids, order).flatten(0, 1)
+        writer.cache.reorder((beam.gather(1, order) + first_row).flatten())
+        going &= sums[:, :1] / (step + 1) > found.scores.amin(1, keepdim=True)
+        if step % CHECK_EVERY == CHECK_EVERY - 1 and not going.any():
+            break
+        writer.advance(step)
+    kept = decode.candidates
+    return _written(writer, found.ids[:, :kept].flatten(0, 1), found.totals[:, :kept], kept)
+
+
+def _take(rows: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
+    """Return `rows[i, order[i, j], k]`, of (images, n, room)."""
+    return rows.gather(1, order[..., None].expand(-1, -1, rows.shape[-1]))
+
+
+def _written(
+    writer: _Writer, ids: torch.Tensor, totals: torch.Tensor, candidates: int
+) -> list[list[Written]]:
+    """Bring captions to the host."""
+    found = []
+    for row, total in zip(ids[:, writer.begun :].tolist(), totals.flatten().tolist(), strict=True):
+        tokens = row[: row.index(writer.end)] if writer.end in row else row
+        finish = "stop" if len(tokens) < len(row) else "length"
+        found.append(Written(tokens, total, finish))
+    return [found[at : at + candidates] for at in range(0, len(found), candidates)]
