@@ -129,7 +129,11 @@ class _SelfAttention(nn.Module):
         self, states: torch.Tensor, seen: torch.Tensor | None, past: torch.Tensor | None
     ) -> torch.Tensor:
         count, length, width = states.shape
-        fused = self.qkv(states).view(count, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        fused = (
+            self.qkv(states)
+            .view(count, length, 3, self.heads, width // self.heads)
+            .permute(2, 0, 3, 1, 4)
+        )
         query, keys_values = fused[0], fused[1:]
         if past is not None:
             past[..., -length:, :] = keys_values
@@ -150,12 +154,14 @@ class _ImageAttention(nn.Module):
 
     def read(self, states: torch.Tensor) -> torch.Tensor:
         count, length, _ = states.shape
-        fused = self.key_value(states).view(count, length, 2, self.heads, -1)
+        width = self.query.out_features // self.heads
+        fused = self.key_value(states).view(count, length, 2, self.heads, width)
         return fused.permute(2, 0, 3, 1, 4).contiguous()
 
     def forward(self, states: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
-        _, count, heads, _, _ = images.shape
-        query = self.query(states).view(count, -1, heads, images.shape[-1]).transpose(1, 2)
+        _, count, heads, _, width = images.shape
+        together = states.shape[0] * states.shape[1] // max(count, 1)
+        query = self.query(states).view(count, together, heads, width).transpose(1, 2)
         key, value = images.to(query.dtype)
         rate = self.rate if self.training else 0.0
         attended = functional.scaled_dot_product_attention(query, key, value, dropout_p=rate)

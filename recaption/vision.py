@@ -54,7 +54,9 @@ class _Layer(nn.Module):
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         count, length, width = states.shape
-        fused = self.qkv(self.attention_norm(states)).view(count, length, 3, self.heads, -1)
+        fused = self.qkv(self.attention_norm(states)).view(
+            count, length, 3, self.heads, width // self.heads
+        )
         query, key, value = fused.permute(2, 0, 3, 1, 4)
         attended = functional.scaled_dot_product_attention(query, key, value)
         states = states + self.out(attended.transpose(1, 2).reshape(count, length, width))

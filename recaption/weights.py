@@ -1,9 +1,10 @@
 """Keep models in folders, and import published ones.
 
-A folder has `config.json` (sizes, and how images are prepared), `model.safetensors` and `vocab.txt`.
-BLIP as `transformers` writes it is imported: `BlipForConditionalGeneration` becomes a model with a
-decoder only, `BlipForImageTextRetrieval` one with an encoder only.  Published captioner and filter
-are apart, as BLIP's are after their fine-tuning (arXiv:2201.12086, section 3.2).
+A folder has `config.json` (sizes, and how images are prepared), `model.safetensors` and
+`vocab.txt`.  BLIP as `transformers` writes it is imported: `BlipForConditionalGeneration` becomes a
+model with a decoder only, `BlipForImageTextRetrieval` one with an encoder only.  Published
+captioner and filter are apart, as BLIP's are after their fine-tuning (arXiv:2201.12086, section
+3.2).
 """
 
 import hashlib
@@ -30,6 +31,7 @@ IMPORTED_TOKENS = 64
 """Positions kept of a published model, which has 512 and was trained on at most 40."""
 
 _BICUBIC = 3
+_HUB_ID = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +90,8 @@ def open_model(source: str) -> Package:
     """
     folder = Path(source)
     if not folder.is_dir():
+        if not _HUB_ID.fullmatch(source):
+            raise _refused(source, "no such folder, and no hub id", "correct the path")
         return _import(source)
     config = _read_config(folder)
     if "altmill" in config:
@@ -119,7 +123,10 @@ def _load(folder: Path, config: Mapping[str, Any]) -> Package:
         weights = load_file(path)
     except (KeyError, TypeError) as error:
         raise _refused(str(folder), f"a {CONFIG} with {error}", "write it again") from None
-    except (OSError, ValueError, SafetensorError) as error:
+    except SafetensorError as error:
+        told = f"{WEIGHTS} that is cut or of another format ({error})"
+        raise _refused(str(folder), told, "copy or write it again") from None
+    except (OSError, ValueError) as error:
         raise _refused(str(folder), str(error), "copy or write it again") from None
     _fill(model, weights, str(folder))
     if len(vocabulary) != model.config.vocabulary:
@@ -307,16 +314,16 @@ def _renamed(weights: Mapping[str, torch.Tensor], kind: str) -> Iterator[tuple[s
 
 def _pixels(source: str, local: Mapping[str, bool]) -> Any:
     """Return the mean and the standard deviation that pixels are normalised with."""
-    from transformers import AutoImageProcessor
+    from transformers import ImageProcessingMixin
 
     try:
-        processor: Any = AutoImageProcessor.from_pretrained(source, **local)
+        processor, _ = ImageProcessingMixin.get_image_processor_dict(source, **local)
     except (OSError, ValueError):  # it has none
         return MEAN, STD
-    if processor.resample != _BICUBIC:
-        told = f"images resampled by {processor.resample}"
+    if processor.get("resample", _BICUBIC) != _BICUBIC:
+        told = f"images resampled by {processor['resample']}"
         raise _refused(source, told, "only bicubic can be imported")
-    return tuple(processor.image_mean), tuple(processor.image_std)
+    return tuple(processor.get("image_mean", MEAN)), tuple(processor.get("image_std", STD))
 
 
 def _vocabulary(tokenizer: Any, config: Any, source: str) -> list[str]:
