@@ -19,6 +19,9 @@ FAILURES = {
 }
 """Why a caption is missing, and what that means; `server_500` is any status a server answers."""
 
+INSTRUCTION = "Describe this image in one sentence."
+"""What a model that chats is told where `decode.prompt` is empty; ours."""
+
 
 @dataclass(frozen=True, slots=True)
 class Caption:
@@ -35,6 +38,11 @@ class Caption:
     """`stop`, or `length` where it was cut."""
     failure: str | None = None
     """One of `FAILURES`, or `server_` and a status."""
+
+
+def failed(failure: str, candidates: int) -> list[Caption]:
+    """Return what an image has whose captions all failed."""
+    return [Caption("", draw, failure=failure) for draw in range(candidates)]
 
 
 @dataclass(frozen=True, slots=True)
