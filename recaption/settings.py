@@ -1,0 +1,43 @@
+"""Recipes of recaptioning: every number of it, read from TOML and checked before any work."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from filters.parsing import build, read_table
+from filters.rule import RecipeError
+from recaption.choosing import Choose
+from recaption.config import Decode
+from recaption.files import read_recipe_text
+from recaption.learning import Learning
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(Learning):
+    """What is learnt, how captions are written, and which of them stay."""
+
+    name: str
+    of_kept: bool = True
+    """Write captions for the pairs that the filter run kept, too, and judge theirs."""
+    decode: Decode = Decode()
+    choose: Choose = Choose()
+
+
+def read_settings(name: str, changes: Sequence[str] = ()) -> Settings:
+    """Read a recipe: a preset's name, or a path.
+
+    Args:
+        name: Of the recipe.
+        changes: Values to set over it, such as `decode.strategy=greedy`.
+
+    Raises:
+        RecipeError: There is no such recipe, or it is wrong.
+    """
+    table = read_table(read_recipe_text("recaption", name), name, tuple(changes))
+    model = table.get("model", {})
+    if isinstance(model, dict):
+        if "vocabulary" in model:
+            raise RecipeError(
+                f"model.vocabulary must not be named, got it in recipe {name}; set vocabulary.size"
+            )
+        table["model"] = {**model, "vocabulary": 1}
+    return build(Settings, table, "", name)
