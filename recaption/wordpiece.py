@@ -29,6 +29,8 @@ SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", "[ENC]")
 FILE = "vocab.txt"
 MAX_WORD_CHARS = 100
 """A longer word is [UNK]; BERT's own limit."""
+CHUNK = 4096
+"""Captions encoded at once; what is known of each takes kilobytes until it is ids."""
 MIN_COUNT = 2
 """Symbols that meet less often are not joined: what occurs once teaches nothing."""
 
@@ -147,10 +149,13 @@ class Tokenizer:
         A row begins with [CLS] and ends with [SEP], whatever is cut off or padded; the mask is 1
         at tokens and 0 at pads.
         """
-        cut: list[Encoding] = self._cutter.encode_batch([_encodable(text) for text in texts])
-        shape = (len(cut), self.max_tokens)
-        ids = np.array([one.ids for one in cut], np.int64).reshape(shape)
-        mask = np.array([one.attention_mask for one in cut], np.int64).reshape(shape)
+        ids = np.empty((len(texts), self.max_tokens), np.int64)
+        mask = np.empty_like(ids)
+        for first in range(0, len(texts), CHUNK):
+            chunk = texts[first : first + CHUNK]
+            cut: list[Encoding] = self._cutter.encode_batch([_encodable(text) for text in chunk])
+            ids[first : first + CHUNK] = [one.ids for one in cut]
+            mask[first : first + CHUNK] = [one.attention_mask for one in cut]
         return ids, mask
 
     def decode(self, ids: Iterable[int]) -> str:
