@@ -2,12 +2,12 @@
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters.rule import RecipeError
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = read_settings(options.recipe, options.set)
         run = FilterRun(getattr(options, "from"))
-        for verb in _VERBS["run"] if options.verb == "run" else [options.verb]:
+        for verb in _RUN if options.verb == "run" else (options.verb,):
             _DO[verb](run, settings, options)
     except (RecipeError, OSError) as error:
         sys.stderr.write(f"altmill: {error}\n")
@@ -46,13 +46,112 @@ def _train(run: FilterRun, settings: Settings, options: argparse.Namespace) -> N
     from recaption.training import train
 
     clean = FilterRun(options.clean) if options.clean else run
+    noisy = _pairs(run, lambda rows: pc.and_not(rows["captionable"], rows["kept"]))
+    if options.clean:
+        noisy = _pairs(run, lambda rows: rows["captionable"])
+    folder = run.output / MODELS
     report = train(
         settings,
-        _pairs(run, "captionable", others_than=run if clean is run else None),
-        _pairs(clean, "kept"),
-        run.output / MODELS,
+        noisy,
+        _pairs(clean, lambda rows: rows["kept"]),
+        folder,
         say=_say,
         device=options.device,
     )
-    told = report["calibration"]
-    _say(f"models in {run.output / MODELS}; the filter: {told}")
+    _say(f"models in {folder}; the filter: {report['calibration']}")
+
+
+def _generate(run: FilterRun, settings: Settings, options: argparse.Namespace) -> None:
+    check_installed("recaption generate")
+    from recaption.captioner import open_captioner
+
+    name = options.captioner or f"blip:{run.output / MODELS / 'captioner'}"
+    captioner = open_captioner(name, settings.decode, device=options.device)
+    add_provenance(run.output, {"captioners": {digest_of(captioner.spec): captioner.spec}})
+    for shard in _shards(run, options.part):
+        images = generate_shard(
+            run,
+            shard,
+            captioner,
+            of_kept=settings.of_kept,
+            retry_failed=options.retry_failed,
+            overwrite=options.overwrite,
+        )
+        _say(f"{shard.name}: captions for {images:,} images")
+
+
+def _score(run: FilterRun, settings: Settings, options: argparse.Namespace) -> None:
+    del settings
+    check_installed("recaption score")
+    from recaption.captioner import open_scorer
+
+    name = options.scorer or f"blip:{run.output / MODELS / 'filter'}"
+    scorer = open_scorer(name, device=options.device)
+    add_provenance(run.output, {"scorer": scorer.spec})
+    for shard in _shards(run, options.part):
+        _say(f"{shard.name}: scores for {score_shard(run, shard, scorer):,} images")
+
+
+def _choose(run: FilterRun, settings: Settings, options: argparse.Namespace) -> None:
+    del options
+    _say(_account(choose_all(run, settings.choose)))
+
+
+def _revert(run: FilterRun, settings: Settings, options: argparse.Namespace) -> None:
+    _choose(run, replace(settings, choose=Choose(rule="raw")), options)
+
+
+def _pairs(run: FilterRun, where: Callable[[pa.Table], Any]) -> Iterator[tuple[str, bytes, str]]:
+    """Yield the key, the image and the caption of some rows that have a caption."""
+    for shard in run.shards:
+        rows = run.rows(shard)
+        chosen = pc.and_(where(rows), pc.is_valid(rows["caption"]))
+        at = np.flatnonzero(pc.fill_null(chosen, False).to_numpy())
+        some = rows.take(pa.array(at))
+        keys, captions = some["key"].to_pylist(), some["caption"].to_pylist()
+        for key, image, text in zip(keys, run.images(shard, rows, at), captions, strict=True):
+            yield f"{shard.name}/{key}", image, text
+
+
+def _shards(run: FilterRun, part: tuple[int, int]) -> list[Shard]:
+    """Return the shards of a part of the work: by the order of names, which all machines share."""
+    first, parts = part
+    return run.shards[first::parts]
+
+
+def _account(told: dict[str, Any]) -> str:
+    """Say what a choice did."""
+    lines = [
+        f"{told['kept_before']:>12,}  kept by the filter run",
+        f"{-told['lost']:>12,}  whose caption does not match, nor any synthetic one",
+        f"{told['rescued']:>12,}  dropped for their caption, and back with a synthetic one",
+        f"{told['kept']:>12,}  kept",
+        f"{told['replaced'] + told['rescued']:>12,}  of them with a synthetic caption",
+        "",
+        f"matched by the filter: {_percent(told['raw_acceptance'])} of the raw captions, "
+        f"{_percent(told['synthetic_acceptance'])} of the synthetic ones",
+    ]
+    failures = ", ".join(f"{kind} {count:,}" for kind, count in told["failures"].items())
+    return "\n".join(lines + [f"failed: {failures}"] * bool(failures))
+
+
+def _percent(share: float | None) -> str:
+    return "none" if share is None else f"{share:.1%}"
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+_DO: dict[str, Callable[[FilterRun, Settings, argparse.Namespace], None]] = {
+    "train": _train,
+    "generate": _generate,
+    "score": _score,
+    "choose": _choose,
+    "revert": _revert,
+}
+_RUN = ("train", "generate", "score", "choose")
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -45,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
             "--clean",
             type=Path,
             metavar="DIR",
-            help="the output of a filter run over a small clean set, S_h (default: what --from kept)",
+            help="a filter run's output over a small clean set, S_h (default: what --from kept)",
         )
     for verb in (run, generate):
         verb.add_argument(

@@ -1,7 +1,7 @@
 """Recipes of recaptioning: every number of it, read from TOML and checked before any work."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from filters.parsing import build, read_table
 from filters.rule import RecipeError
@@ -18,8 +18,8 @@ class Settings(Learning):
     name: str
     of_kept: bool = True
     """Write captions for the pairs that the filter run kept, too, and judge theirs."""
-    decode: Decode = Decode()
-    choose: Choose = Choose()
+    decode: Decode = field(default_factory=Decode)
+    choose: Choose = field(default_factory=Choose)
 
 
 def read_settings(name: str, changes: Sequence[str] = ()) -> Settings:
