@@ -54,10 +54,24 @@ pair is dropped; `origin` is `raw` or `synthetic`, and `winner` the place of the
 
 PROVENANCE = "provenance.json"
 
+SCORED_BY, DECIDED_BY = b"altmill.scorer", b"altmill.recipe"
+"""Notes in a file's metadata: the scorer's digest, and that of the recipe by which pairs were kept
+when captions were chosen."""
+
 
 def captions_path(output: Path, shard: str) -> Path:
     """Return where a shard's captions are."""
     return output / "captions" / f"{shard}.parquet"
+
+
+def with_note(table: pa.Table, name: bytes, value: str) -> pa.Table:
+    """Add a note to a table's metadata."""
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), name: value.encode()})
+
+
+def note_of(schema: pa.Schema, name: bytes) -> str:
+    """Return a note; empty if there is none."""
+    return (schema.metadata or {}).get(name, b"").decode()
 
 
 def write_table(path: Path, table: pa.Table) -> None:

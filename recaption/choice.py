@@ -2,15 +2,25 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from filters.rule import RecipeError
-from recaption.captions import add_provenance, captions_path, read_provenance, write_table
+from recaption.captions import (
+    DECIDED_BY,
+    add_provenance,
+    captions_path,
+    read_provenance,
+    with_note,
+    write_table,
+)
 from recaption.choosing import Bounds, Choose, choose, raw_cosines, top_share
 from recaption.files import write_json
-from recaption.filter_run import FilterRun
+from recaption.filter_run import FilterRun, Shard
 from recaption.statistics import Tally
 
 STATISTICS = "statistics.json"
@@ -22,28 +32,35 @@ def choose_all(run: FilterRun, settings: Choose) -> dict[str, Any]:
     Raises:
         RecipeError: Some shard has no scores yet, or the rule has no threshold.
     """
-    paths = [captions_path(run.output, shard.name) for shard in run.shards]
-    missing = next((path for path in paths if not path.exists()), None)
+    paths = {shard: captions_path(run.output, shard.name) for shard in run.shards}
+    missing = next((path for path in paths.values() if not path.exists()), None)
     if missing:
         raise RecipeError(
             f"{missing} must be there to choose from, got nothing; run generate and score over all "
             "shards first"
         )
-    provenance = read_provenance(run.output)
-    needed = ["raw_itc", "kept"]
-    cosines = (raw_cosines(pq.read_table(path, columns=needed)) for path in paths)
+    cosines = (raw_cosines(_decided(run, shard, path)) for shard, path in paths.items())
     raw_itc = top_share(cosines, settings.raw_top_share)
-    bounds = Bounds(_threshold(settings, provenance), raw_itc)
+    bounds = Bounds(_threshold(settings, read_provenance(run.output)), raw_itc)
     tally = Tally(bounds.itm)
-    for path in paths:
-        table = choose(pq.read_table(path), settings, bounds)
-        write_table(path, table)
+    for shard, path in paths.items():
+        table = choose(_decided(run, shard, path), settings, bounds)
+        write_table(path, with_note(table, DECIDED_BY, run.manifest["recipe_digest"]))
         tally.add(table)
     told = tally.told()
     choice = asdict(settings) | {"itm": bounds.itm, "raw_itc": bounds.raw_itc}
     add_provenance(run.output, {"choice": choice})
     write_json(run.output / "captions" / STATISTICS, told | {"choice": choice})
     return told | {"choice": choice}
+
+
+def _decided(run: FilterRun, shard: Shard, path: Path) -> pa.Table:
+    """Read a shard's captions, by what the filter run decides now: it may have decided anew."""
+    table, rows = pq.read_table(path), run.rows(shard)
+    asked = pc.and_(table["asked"], rows["captionable"])
+    for name, column in (("kept", rows["kept"]), ("asked", asked)):
+        table = table.set_column(table.schema.get_field_index(name), name, column)
+    return table
 
 
 def _threshold(settings: Choose, provenance: Mapping[str, Any]) -> float:

@@ -124,7 +124,7 @@ def choose(captions: pa.Table, settings: Choose, bounds: Bounds) -> pa.Table:
     has_raw = captions["kept"].to_numpy() & pc.is_valid(captions["raw"]).to_numpy()
     scores = Scores(
         has_raw,
-        winner >= 0,
+        asked & (winner >= 0),
         *(_floats(captions[name]) for name in ("raw_itc", "raw_itm")),
         *(_floats(best.field(name)) for name in ("itc", "itm")),
     )

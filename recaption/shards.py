@@ -15,11 +15,17 @@ from numpy.typing import NDArray
 
 from filters.rule import RecipeError
 from recaption.captioner import Caption, Captioner, Scorer
-from recaption.captions import CANDIDATE, SCHEMA, captions_path, write_table
+from recaption.captions import (
+    CANDIDATE,
+    SCHEMA,
+    SCORED_BY,
+    captions_path,
+    note_of,
+    with_note,
+    write_table,
+)
 from recaption.filter_run import FilterRun, Shard
 from recaption.parts import Parts, Places
-
-_SCORER = b"altmill.scorer"
 
 
 def digest_of(spec: Mapping[str, Any]) -> str:
@@ -81,7 +87,7 @@ def score_shard(run: FilterRun, shard: Shard, scorer: Scorer) -> int:
     The image is encoded once for its raw caption and all candidates.
     """
     rows, table, by = run.rows(shard), _read(run, shard), digest_of(scorer.spec)
-    at = np.flatnonzero(_unscored(table, same=_scored_by(table) == by))
+    at = np.flatnonzero(_unscored(table, same=note_of(table.schema, SCORED_BY) == by))
     texts = _texts(table.take(pa.array(at)))
 
     def judge(some: Places) -> pa.Table:
@@ -95,8 +101,7 @@ def score_shard(run: FilterRun, shard: Shard, scorer: Scorer) -> int:
     parts = Parts(run.output, "score", shard.name)
     new = parts.work(at, by, judge, _SCORED)
     table = _with_scores(table, at, new["scores"].to_pylist())
-    table = table.replace_schema_metadata({_SCORER: by.encode()})
-    _save(run, shard, table, parts)
+    _save(run, shard, with_note(table, SCORED_BY, by), parts)
     return len(at)
 
 
@@ -171,10 +176,6 @@ def _has_raw(table: pa.Table) -> NDArray[np.bool_]:
     """Say which rows have a raw caption that is not blank."""
     length = pc.utf8_length(pc.utf8_trim_whitespace(table["raw"]))
     return pc.fill_null(pc.greater(length, 0), False).to_numpy()
-
-
-def _scored_by(table: pa.Table) -> str:
-    return (table.schema.metadata or {}).get(_SCORER, b"").decode()
 
 
 def _texts(table: pa.Table) -> list[list[str]]:

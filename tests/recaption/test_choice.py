@@ -33,7 +33,7 @@ def rows(draw: Any) -> dict[str, Any]:
     asked = draw(st.booleans())
     known = {"uid": "u", "key": "k", "raw": raw, "asked": asked}
     known["kept"] = raw is not None and draw(st.booleans())
-    if asked:
+    if asked or draw(st.booleans()):  # it was asked before another decision
         known["candidates"] = draw(st.lists(CANDIDATES, max_size=3))
         known |= {"raw_itc": raw and draw(SCORE), "raw_itm": raw and draw(SCORE)}
     return known
@@ -51,7 +51,7 @@ def by_hand(row: dict[str, Any], rule: str) -> tuple[Any, ...]:
     best = row["candidates"][winner] if winner is not None else None
     raw, synthetic = bool(row["kept"]), best is not None
     if not row["asked"]:
-        return (row["raw"] if raw else None, "raw" if raw else None, None, raw, False)
+        return (row["raw"] if raw else None, "raw" if raw else None, winner, raw, False)
     raw_itc, raw_itm = single(row["raw_itc"]), single(row["raw_itm"])
     if rule == "capfilt":
         raw = raw and raw_itm >= 0.5
