@@ -18,8 +18,8 @@ from pipelines.index import NAME
 from pipelines.inputs import InputError
 from pipelines.local import WorkerError
 from pipelines.manifest import ManifestError, read_manifest
-from pipelines.plan import Plan, plan_decide, plan_filter, read_recipe
-from pipelines.run import run_decide, run_filter
+from pipelines.plan import Plan, plan_decide, plan_filter, plan_materialise, read_recipe
+from pipelines.run import run_decide, run_filter, run_materialise
 from pipelines.sample import write_sample
 
 _ERRORS = (RecipeError, InputError, ManifestError, WorkerError, FileExistsError)
@@ -91,6 +91,12 @@ def _decide(options: argparse.Namespace, beam: Sequence[str]) -> None:
     plan = plan_decide(source, options.output or source, recipe, workers=options.workers)
     run_decide(plan, beam)
     _conclude(plan.run.home)
+
+
+def _materialise(options: argparse.Namespace, beam: Sequence[str]) -> None:
+    output = getattr(options, "from")
+    sizes = run_materialise(plan_materialise(output, workers=options.workers), beam)
+    _say(f"{sum(sizes.values()):,} pairs in {len(sizes):,} shards in {output / 'shards'}")
 
 
 def _index(options: argparse.Namespace, _: Sequence[str]) -> None:
@@ -188,6 +194,7 @@ def _say(text: str) -> None:
 _JOBS = {
     "filter": _filter,
     "decide": _decide,
+    "materialise": _materialise,
     "index": _index,
     "audit": _audit,
     "explain": _explain,

@@ -16,6 +16,7 @@ examples:
   python -m pipelines filter --input crawl --output out --set test_sets.indexes='["indexes/coco"]'
   python -m pipelines audit --from out --against indexes/coco
   python -m pipelines explain 0f3a... --from out
+  python -m pipelines materialise --from out
 """
 
 
@@ -38,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
     jobs = root.add_subparsers(title="jobs", required=True, metavar="JOB", dest="job")
     _add_filter(jobs)
     _add_decide(jobs)
+    _add_materialise(jobs)
     _add_explain(jobs)
     _add_index(jobs)
     _add_audit(jobs)
@@ -74,6 +76,15 @@ def _add_decide(jobs: Any) -> None:
     job.add_argument(
         "--output", type=Path, metavar="DIR", help="where results go (default: in place)"
     )
+
+
+def _add_materialise(jobs: Any) -> None:
+    job = jobs.add_parser("materialise", help="write the pairs that stay as tar shards")
+    job.description = (
+        "Write the pairs that stay as tar shards, with the captions that were chosen for them."
+    )
+    _add_from(job)
+    _add_workers(job)
 
 
 def _add_explain(jobs: Any) -> None:

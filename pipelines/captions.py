@@ -94,16 +94,25 @@ def write_captions(
     return {}
 
 
-def captions_of(run: Run, shard: Shard, at: NDArray[np.int64]) -> pa.ListArray:
-    """Return the captions merged into some rows of a shard; an empty list where there are none."""
-    merged: dict[int, list[str]] = {}
-    if _path(run, shard.name).exists():
-        for batch in read_ipc(_path(run, shard.name)):
-            merged |= dict(
-                zip(*(batch[name].to_pylist() for name in ("row", "captions")), strict=True)
-            )
-    lists = [merged.get(row, []) for row in at.tolist()]
-    return pa.array(lists, pa.list_(pa.string()))
+def captions_of(
+    run: Run, shard: Shard, at: NDArray[np.int64], uids: pa.ChunkedArray
+) -> pa.ListArray:
+    """Return the captions merged into some rows of a shard; an empty list where there are none.
+
+    Once the run is over, rows are known by their uids alone.
+    """
+    merged: dict[Any, list[str]] = {}
+    names: list[Any] = at.tolist()
+    if (run.work / "duplicates").exists():
+        parts = read_ipc(_path(run, shard.name)) if _path(run, shard.name).exists() else ()
+        tables: Iterator[Any] = (batch.select(["row", "captions"]) for batch in parts)
+    else:
+        names = uids.to_pylist()
+        folder = run.output / "tables" / "merged_captions"
+        tables = iter([pq.read_table(folder, filters=[("uid", "in", names)])])
+    for table in tables:
+        merged |= dict(zip(*(column.to_pylist() for column in table.columns), strict=True))
+    return pa.array([merged.get(name, []) for name in names], pa.list_(pa.string()))
 
 
 def _count(stays: pa.Table, said: pa.Table) -> NDArray[np.int64]:

@@ -97,6 +97,14 @@ def decide_corpus(
     )
 
 
+def materialise_corpus(shards: beam.PCollection, run: Run) -> beam.PCollection:
+    """Write the pairs that stay as shards: from a run's shards to the path of sizes.json."""
+    written = (shards | Do(run, MATERIALISE))["results"]
+    return _once(written) | "Sizes" >> beam.Map(
+        lambda _, done: write.write_sizes(run, done), beam.pvalue.AsIter(written)
+    )
+
+
 class FindDuplicates(beam.PTransform):
     """Group the rows that all other rules keep, and choose the pair that stays of each group.
 

@@ -1,7 +1,7 @@
 """Plan a run: find the shards, and check all that can be checked before any work."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -123,6 +123,30 @@ def plan_decide(source: Path, output: Path, recipe: Recipe, *, workers: int) -> 
         output=output / "_work" / "decide",
         home=output,
         measured=measured_folder(source, manifest),
+        recipe=recipe,
+        partitions=_partitions(shards),
+        workers=workers,
+    )
+    return Plan(run=run, shards=tuple(shards), digest=recipe.digest)
+
+
+def plan_materialise(output: Path, *, workers: int) -> Plan:
+    """Check that the pairs that a run kept, or gave captions, can be written as shards.
+
+    Raises:
+        ManifestError: `output` holds no complete run.
+        RecipeError: The run had no images.
+    """
+    manifest = read_manifest(output)
+    recipe = from_dict(manifest["recipe"], str(output / NAME))
+    root = Path(manifest["input"])
+    shards = [Shard.restored(shard, root) for shard in manifest["shards"]]
+    _check(replace(recipe, materialise=True), shards)
+    run = Run(
+        source=root,
+        output=output,
+        home=output,
+        measured=measured_folder(output, manifest),
         recipe=recipe,
         partitions=_partitions(shards),
         workers=workers,

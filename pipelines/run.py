@@ -19,7 +19,10 @@ from recaption.files import read_json, write_json
 
 _log = logging.getLogger("altmill")
 
-_LEFT_BY_RUN = ("columns", "decisions", "tables", "shards", "report", "audit", "subset.npy", NAME)
+_LEFT_BY_RUN = (
+    *("columns", "decisions", "tables", "shards", "captions", "report", "audit", "subset.npy"),
+    NAME,
+)
 _STATE = "run.json"
 
 
@@ -76,6 +79,19 @@ def run_decide(plan: Plan, options: Sequence[str] = ()) -> None:
                 place.parent.mkdir(exist_ok=True)
                 new.replace(place)
         shutil.rmtree(plan.run.home / "_work")
+
+
+def run_materialise(plan: Plan, options: Sequence[str] = ()) -> dict[str, int]:
+    """Write the pairs that stay as shards; return how many are in each."""
+    from pipelines.jobs import materialise_corpus
+
+    with _locked(plan.run.home):
+        shutil.rmtree(plan.run.work, ignore_errors=True)
+        _remove(plan.run.home / "shards")
+        _go(plan, partial(materialise_corpus, run=plan.run), options)
+        shutil.rmtree(plan.run.work)
+    sizes: dict[str, int] = read_json(plan.run.home / "shards" / "sizes.json")
+    return sizes
 
 
 def _check_output(run: Run) -> None:

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from filters.rule import RecipeError
 from pipelines.captions import captions_of
 from pipelines.decide import SUBSET, decisions_path, subset_part
 from pipelines.exchange import Run, Send
@@ -23,12 +25,18 @@ from pipelines.report import write_report
 from pipelines.shards import add_sample, write_stats
 from pipelines.storage import join_parts, parquet_writer
 from pipelines.summary import summarise
+from recaption.captions import DECIDED_BY, captions_path, note_of, winners_of
 from recaption.files import replacing, write_json
 
 _EXTENSIONS = {"JPEG": "jpg", "MPO": "jpg"}
 MERGED = "merged_captions"
 """What a kept sample calls the captions of its copies."""
 _INTERNAL = ["format", "image_offset", "image_bytes"]
+_CHOICE = (
+    *("caption_source", "org_caption", "org_itc", "org_itm"),
+    *("re_caption", "re_itc", "re_itm", "captioner"),
+)
+"""What a sample says of its captions, by Recap-DataComp's names: the raw and the synthetic one."""
 _OURS = ("uid", "url", "caption", "key", "width", "height", "sha256")
 _SAFE_KEY = re.compile(r"[\w-]+(/[\w-]+)*")
 
@@ -36,6 +44,7 @@ _SAFE_KEY = re.compile(r"[\w-]+(/[\w-]+)*")
 def write_shard(run: Run, shard: Shard, _: Iterator[pa.RecordBatch], __: Send) -> dict[str, Any]:
     """Write a shard's kept pairs as img2dataset does: a tar, a parquet and statistics.
 
+    Pairs that were given captions are those, and have those, that were chosen.
     Image bytes are those of the input, and so are keys, but for those that a tar reader would cut
     at a dot.  The input's other columns are in the json and in the parquet.
     """
@@ -66,8 +75,13 @@ def write_shard(run: Run, shard: Shard, _: Iterator[pa.RecordBatch], __: Send) -
 def _kept(run: Run, shard: Shard) -> tuple[pa.Table, NDArray[np.int64]]:
     """Return a shard's kept rows, the input's own columns among theirs, and their places."""
     columns = pq.read_table(columns_path(run.measured, shard.name))
-    reasons = pq.read_table(decisions_path(run.output, shard.name), columns=["reason"])["reason"]
-    at = np.flatnonzero(reasons.is_null().to_numpy())
+    captions = _captions(run, shard)
+    if captions:
+        stays = pc.is_valid(captions["chosen"])
+    else:
+        decided = decisions_path(run.output, shard.name)
+        stays = pc.is_null(pq.read_table(decided, columns=["reason"])["reason"])
+    at = np.flatnonzero(stays.to_numpy())
     kept = columns.select([*_OURS, *_INTERNAL]).take(pa.array(at))
     keys = [
         key if _SAFE_KEY.fullmatch(key) else f"row-{row:09d}"
@@ -76,9 +90,36 @@ def _kept(run: Run, shard: Shard) -> tuple[pa.Table, NDArray[np.int64]]:
     kept = kept.set_column(kept.schema.get_field_index("key"), "key", pa.array(keys, pa.string()))
     for name, column in _others(shard, len(columns)).items():
         kept = kept.append_column(name, column.take(pa.array(at)))
+    if captions:
+        kept = _with_captions(kept, captions.take(pa.array(at)))
     if run.recipe.duplicate and run.recipe.duplicate.merge_captions:
-        kept = kept.append_column(MERGED, captions_of(run, shard, at))
+        kept = kept.append_column(MERGED, captions_of(run, shard, at, kept["uid"]))
     return kept, at
+
+
+def _captions(run: Run, shard: Shard) -> pa.Table | None:
+    """Read what was chosen for a shard; None where no captions were written."""
+    path = captions_path(run.output, shard.name)
+    if not path.exists():
+        return None
+    captions = pq.read_table(path)
+    if note_of(captions.schema, DECIDED_BY) != run.recipe.digest:
+        raise RecipeError(
+            f"{path} must be chosen by what is decided now, got captions that are not; run python "
+            "-m recaption choose"
+        )
+    return captions
+
+
+def _with_captions(kept: pa.Table, captions: pa.Table) -> pa.Table:
+    """Put the chosen captions in the place of the raw ones, and add what they were chosen from."""
+    winners = winners_of(captions)
+    kept = kept.set_column(kept.schema.get_field_index("caption"), "caption", captions["chosen"])
+    raw, scores = captions["raw"], (captions["raw_itc"], captions["raw_itm"])
+    new = [winners.field(name) for name in ("text", "itc", "itm", "captioner")]
+    for name, column in zip(_CHOICE, (captions["origin"], raw, *scores, *new), strict=True):
+        kept = kept.append_column(name, column)
+    return kept
 
 
 def _others(shard: Shard, rows: int) -> dict[str, pa.Array]:
@@ -86,7 +127,8 @@ def _others(shard: Shard, rows: int) -> dict[str, pa.Array]:
     if shard.parquet is None:
         return {}
     with pq.ParquetFile(shard.parquet) as file:
-        twins = {shard.columns.get(name) for name in (*_OURS, "image")} | {*_OURS, MERGED}
+        twins = {shard.columns.get(name) for name in (*_OURS, "image")}
+        twins |= {*_OURS, *_CHOICE, MERGED}
         names = [name for name in file.schema_arrow.names if name not in twins]
         table = file.read(columns=names)
     missing = pa.nulls(rows - len(table))
@@ -107,15 +149,22 @@ def finish(account: dict[str, Any], run: Run, *done: Iterable[tuple[str, Any]]) 
     Raises:
         ManifestError: The account does not close.
     """
-    sizes: dict[str, int] = {}
-    for _, found in chain.from_iterable(done):
-        sizes |= found.get("sizes", {})
     parts = [lambda at=at: np.load(subset_part(run, at)) for at in range(run.partitions)]
     uids = join_parts(run.output / "subset.npy", SUBSET, parts)
     manifest = build_manifest(account, run) | {"subset_uids": uids}
     close_account(manifest)
     if run.recipe.materialise:
-        write_json(run.output / "shards" / "sizes.json", dict(sorted(sizes.items())))
+        write_sizes(run, chain.from_iterable(done))
     write_report(summarise(account, manifest, run), run.output / "report")
     write_json(run.output / NAME, manifest)
     return str(run.output / NAME)
+
+
+def write_sizes(run: Run, done: Iterable[tuple[str, Any]]) -> str:
+    """Write how many samples each shard has, of results of `write_shard` and others."""
+    sizes: dict[str, int] = {}
+    for _, found in done:
+        sizes |= found.get("sizes", {})
+    path = run.output / "shards" / "sizes.json"
+    write_json(path, dict(sorted(sizes.items())))
+    return str(path)

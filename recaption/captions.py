@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recaption.files import read_json, replacing, write_json
@@ -92,3 +93,10 @@ def add_provenance(output: Path, part: Mapping[str, Any]) -> None:
     captioners = {**stated.get("captioners", {}), **part.get("captioners", {})}
     stated |= {**part, "captioners": dict(sorted(captioners.items()))}
     write_json(output / "captions" / PROVENANCE, stated)
+
+
+def winners_of(captions: pa.Table) -> pa.StructArray:
+    """Return each row's best candidate, as `CANDIDATE`; null where there is none."""
+    lists, winner = captions["candidates"].combine_chunks(), captions["winner"].combine_chunks()
+    begins = pc.subtract(lists.offsets[:-1], lists.offsets[0])
+    return lists.flatten().take(pc.add(begins, winner))

@@ -222,6 +222,9 @@ def test_the_captions_of_copies_go_to_the_pair_that_stays(source: Path, tmp_path
         ]
         samples |= {sample["uid"]: sample["merged_captions"] for sample in read}
     assert samples == {uid: expected.get(uid, []) for uid in samples}
+    before = files_of(output / "shards")
+    assert command("materialise", "--from", output) == 0
+    assert files_of(output / "shards") == before
 
 
 def command(job: str, *options: object) -> int:

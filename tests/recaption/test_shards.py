@@ -1,7 +1,7 @@
 """Captioning a run's shards: what is asked, what is scored, what a killed run leaves."""
 
 import hashlib
-from collections.abc import Sequence
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,52 +11,13 @@ import pytest
 from filters.rule import RecipeError
 from pipelines.__main__ import main
 from recaption import parts
-from recaption.captioner import Caption, Score
-from recaption.captions import SCHEMA, captions_path
+from recaption.captions import SCHEMA, captions_path, read_provenance
+from recaption.choice import choose_all
+from recaption.choosing import Choose
 from recaption.filter_run import FilterRun
 from recaption.shards import digest_of, generate_shard, score_shard
+from tests.captioners import Echo, Lengths
 from tests.shards import picture, write_parquet, write_shard
-
-
-class Echo:
-    """Writes captions that tell image and draw; fails where it is told to."""
-
-    def __init__(
-        self, candidates: int = 2, name: str = "echo", failing: Sequence[str] = ()
-    ) -> None:
-        self.spec = {"captioner": name, "candidates": candidates}
-        self.failing = failing
-        self.asked: list[str] = []
-        self.dies_at = -1
-
-    def caption(self, images: Sequence[bytes], keys: Sequence[str]) -> list[list[Caption]]:
-        if len(self.asked) == self.dies_at:
-            raise KeyboardInterrupt
-        self.asked += keys
-        return [
-            [self._one(image, key, draw) for draw in range(self.spec["candidates"])]
-            for image, key in zip(images, keys, strict=True)
-        ]
-
-    def _one(self, image: bytes, key: str, draw: int) -> Caption:
-        if key in self.failing:
-            return Caption("", draw, failure="timeout")
-        text = f"{self.spec['captioner']} {hashlib.sha256(image).hexdigest()[:6]} {draw}"
-        return Caption(text, draw, -1.5 * draw, 4, "stop")
-
-
-class Lengths:
-    """Scores a text by its length, and counts the images that it has seen."""
-
-    def __init__(self, name: str = "lengths") -> None:
-        self.spec = {"scorer": name}
-        self.seen: list[list[str]] = []
-
-    def score(self, images: Sequence[bytes], texts: Sequence[Sequence[str]]) -> list[list[Score]]:
-        assert len(images) == len(texts)
-        self.seen += [list(some) for some in texts]
-        return [[Score(len(t) / 100, len(t) / 200) for t in some] for some in texts]
-
 
 CAPTIONS = {
     "kept": "a photo of a shoe",
@@ -235,3 +196,62 @@ def test_an_input_that_is_gone_is_named(run: Path) -> None:
 
     with pytest.raises(RecipeError, match=r"must still hold .* got no .*a\.tar; bring it back"):
         generate(run, Echo())
+
+
+def choose(output: Path, **values: Any) -> dict[str, Any]:
+    return choose_all(FilterRun(output), Choose(**values))
+
+
+def test_choices_are_made_for_the_whole_corpus_and_counted(run: Path) -> None:
+    generate(run, Echo(failing=["a-other"]))
+    score(run, Lengths())
+
+    told = choose(run, min_itm_inclusive=0.06)
+
+    rows = read(run)
+    image = hashlib.sha256(picture(201, 220)).hexdigest()[:6]
+    assert {key: (row["chosen"], row["origin"]) for key, row in rows.items()} == {
+        "kept": ("a photo of a shoe", "raw"),
+        "short": (f"echo {hashlib.sha256(picture(202, 220)).hexdigest()[:6]} 0", "synthetic"),
+        "blank": (f"echo {hashlib.sha256(picture(203, 220)).hexdigest()[:6]} 0", "synthetic"),
+        "small": (None, None),
+        "other": ("a photo of a dog", "raw"),
+        "lost": (None, None),
+    }
+    assert (rows["kept"]["keeps_synthetic"], rows["kept"]["candidates"][0]["text"][5:11]) == (
+        True,
+        image,
+    )
+    assert told["kept_before"] == 4
+    assert (told["kept"], told["rescued"], told["failures"]) == (8, 4, {"timeout": 2})
+    stored = json.loads((run / "captions" / "statistics.json").read_text())
+    assert stored == told
+    provenance = read_provenance(run)
+    assert provenance["choice"]["rule"] == "capfilt"
+
+
+def test_a_choice_goes_by_what_the_run_decides_now(run: Path) -> None:
+    generate(run, Echo())
+    score(run, Lengths())
+    stricter = [
+        "--set",
+        "images.for_recaption=true",
+        "--set",
+        "rules.shorter_side.min_exclusive=202",
+    ]
+    assert main(["decide", "--from", str(run), "--workers", "1", *stricter]) == 0
+
+    choose(run, min_itm_inclusive=0.0)
+
+    rows = read(run)
+    assert [key for key, row in rows.items() if row["chosen"]] == ["blank", "other"]
+    assert rows["kept"]["candidates"]
+
+
+def test_a_choice_needs_captions_and_a_threshold(run: Path) -> None:
+    with pytest.raises(RecipeError, match="run generate and score over all shards first"):
+        choose(run)
+    generate(run, Echo())
+    with pytest.raises(RecipeError, match="choose.min_itm_inclusive must be set for capfilt"):
+        choose(run)
+    assert choose(run, rule="raw")["kept"] == 4
