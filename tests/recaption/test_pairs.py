@@ -14,7 +14,6 @@ pytest.importorskip("torch", reason="needs the extra recaption")
 from recaption.pairs import Pair, batches, caption_ids, read_corpus  # needs torch
 from recaption.pixels import read_squares
 
-
 IMAGES = [encoded(drawing(seed)) for seed in range(5)]
 
 
