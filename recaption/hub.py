@@ -99,19 +99,18 @@ class HubCaptioner:
         """Caption pictures; where a batch fails, its halves are tried, down to the one at fault."""
         if not pictures:
             return []
-        half = len(pictures) // 2
-        try:
-            return self._write(pictures, keys)
-        except torch.OutOfMemoryError:
-            self._batch = max(1, min(self._batch, half))
-            failure = "out_of_memory"
-        except Exception:  # whatever a foreign network raises
-            failure = "model_error"
-        if not half:
-            return [failed(failure, self._decode.candidates)]
-        return self._survive(pictures[:half], keys[:half]) + self._survive(
-            pictures[half:], keys[half:]
-        )
+        half = (len(pictures) + 1) // 2
+        if len(pictures) <= self._batch:
+            try:
+                return self._write(pictures, keys)
+            except torch.OutOfMemoryError:
+                self._batch, failure = half, "out_of_memory"
+            except Exception:  # whatever a foreign network raises
+                failure = "model_error"
+            if len(pictures) == 1:
+                return [failed(failure, self._decode.candidates)]
+        first = self._survive(pictures[:half], keys[:half])
+        return first + self._survive(pictures[half:], keys[half:])
 
     def _write(self, pictures: Sequence[Image.Image], keys: Sequence[str]) -> list[list[Caption]]:
         """Caption pictures, or raise whatever the processor or the model does."""
