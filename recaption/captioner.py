@@ -2,7 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+from filters.rule import RecipeError
+from recaption.config import Decode
+from recaption.extra import check_installed
+
+if TYPE_CHECKING:
+    from recaption.checking import Bounds
+    from recaption.server import Server
 
 FAILURES = {
     "empty": "nothing was written",
@@ -82,3 +90,58 @@ class Scorer(Protocol):
 
     def score(self, images: Sequence[bytes], texts: Sequence[Sequence[str]]) -> list[list[Score]]:
         """Judge all texts of each image, which is encoded once."""
+
+
+def open_captioner(
+    name: str,
+    decode: Decode,
+    *,
+    bounds: "Bounds | None" = None,
+    server: "Server | None" = None,
+    device: str = "",
+    batch: int = 0,
+) -> Captioner:
+    """Open a captioner, and see that it works.
+
+    Args:
+        name: `blip:FOLDER-OR-ID`, our own model or a published BLIP; `hf:FOLDER-OR-ID`, any
+            image-text-to-text model of `transformers`; `openai:URL#MODEL`, a server.
+        decode: How captions are written.
+        bounds: What is no caption.
+        server: How a server is asked.
+        device: Of torch; empty for the GPU where there is one.
+        batch: Images at once; 0 for what suits the device.
+
+    Returns:
+        One whose captions are clean, and as many as `decode.candidates` for each image.
+
+    Raises:
+        RecipeError: The name says no captioner, the extra is not installed, or it does not work.
+    """
+    from recaption.checking import Bounds, Checked
+
+    opened = _opened(name, decode, server, device, batch)
+    return Checked(opened, decode.candidates, bounds or Bounds())
+
+
+def _opened(
+    name: str, decode: Decode, server: "Server | None", device: str, batch: int
+) -> Captioner:
+    kind, _, rest = name.partition(":")
+    if not rest or kind not in ("blip", "hf", "openai"):
+        raise RecipeError(
+            "captioner must be like blip:FOLDER-OR-ID, hf:FOLDER-OR-ID or openai:URL#MODEL, got "
+            f"{name!r}; correct it"
+        )
+    if kind == "openai":
+        from recaption.server import Server, ServerCaptioner
+
+        return ServerCaptioner(name, decode, server or Server())
+    check_installed("captioner", "name a server, openai:URL#MODEL")
+    if kind == "hf":
+        from recaption.hub import HubCaptioner
+
+        return HubCaptioner(name, decode, device, batch)
+    from recaption.builtin import BlipCaptioner
+
+    return BlipCaptioner(rest, decode, device, batch)

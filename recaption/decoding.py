@@ -84,7 +84,7 @@ def generate(
         choose: _Choose = _argmax
         if decode.strategy == "nucleus":
             drawn = uniforms(decode.seed, keys, decode.candidates, decode.max_tokens)
-            choose = _Nucleus(decode, torch.from_numpy(drawn).to(states.device))
+            choose = Nucleus(decode, torch.from_numpy(drawn).to(states.device))
         return _walk(_Writer(model, states, decode, begin, end), choose)
 
 
@@ -165,7 +165,7 @@ def _argmax(logits: torch.Tensor, _: int) -> torch.Tensor:
     return logits.argmax(-1)
 
 
-class _Nucleus:
+class Nucleus:
     """Draw from the fewest tokens that together have `top_p` of the probability."""
 
     def __init__(self, decode: Decode, drawn: torch.Tensor) -> None:
