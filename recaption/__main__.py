@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,12 @@ import pyarrow.compute as pc
 
 from filters.rule import RecipeError
 from recaption.arguments import parser
+from recaption.captioner import open_captioner, open_scorer
 from recaption.captions import add_provenance
 from recaption.choice import choose_all
 from recaption.choosing import Choose
 from recaption.extra import check_installed
+from recaption.files import read_json
 from recaption.filter_run import FilterRun, Shard
 from recaption.settings import Settings, read_settings
 from recaption.shards import digest_of, generate_shard, score_shard
@@ -62,11 +65,14 @@ def _train(run: FilterRun, settings: Settings, options: argparse.Namespace) -> N
 
 
 def _generate(run: FilterRun, settings: Settings, options: argparse.Namespace) -> None:
-    check_installed("recaption generate")
-    from recaption.captioner import open_captioner
-
     name = options.captioner or f"blip:{run.output / MODELS / 'captioner'}"
-    captioner = open_captioner(name, settings.decode, device=options.device)
+    captioner = open_captioner(
+        name,
+        settings.decode,
+        bounds=settings.captions,
+        server=settings.server,
+        device=options.device,
+    )
     add_provenance(run.output, {"captioners": {digest_of(captioner.spec): captioner.spec}})
     for shard in _shards(run, options.part):
         images = generate_shard(
@@ -82,14 +88,17 @@ def _generate(run: FilterRun, settings: Settings, options: argparse.Namespace) -
 
 def _score(run: FilterRun, settings: Settings, options: argparse.Namespace) -> None:
     del settings
-    check_installed("recaption score")
-    from recaption.captioner import open_scorer
-
     name = options.scorer or f"blip:{run.output / MODELS / 'filter'}"
     scorer = open_scorer(name, device=options.device)
-    add_provenance(run.output, {"scorer": scorer.spec})
+    add_provenance(run.output, {"scorer": {**scorer.spec, "calibration": _calibration(name)}})
     for shard in _shards(run, options.part):
         _say(f"{shard.name}: scores for {score_shard(run, shard, scorer):,} images")
+
+
+def _calibration(scorer: str) -> dict[str, Any] | None:
+    """Return what a filter that was trained here is calibrated to."""
+    path = Path(scorer.partition(":")[2]) / "calibration.json"
+    return read_json(path) if path.is_file() else None
 
 
 def _choose(run: FilterRun, settings: Settings, options: argparse.Namespace) -> None:

@@ -11,7 +11,7 @@ examples:
   python -m recaption run --from out/sample --clean out/clean --recipe small
   python -m recaption generate --from out --captioner hf:Salesforce/blip-image-captioning-base
   python -m recaption generate --from out --captioner openai:http://localhost:8000/v1#Qwen3-VL-8B
-  python -m recaption score --from out --scorer hf:Salesforce/blip-itm-base-coco
+  python -m recaption score --from out --scorer blip:Salesforce/blip-itm-base-coco
   python -m recaption choose --from out --set choose.rule=threshold-mix
   torchrun --nproc-per-node 8 -m recaption generate --from out
 """
@@ -51,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
         verb.add_argument(
             "--captioner",
             metavar="NAME",
-            help="blip:DIR, hf:ID or openai:URL#MODEL (default: what train left in --from)",
+            help="blip:DIR-OR-ID, hf:DIR-OR-ID or openai:URL#MODEL (default: what train left)",
         )
         verb.add_argument(
             "--retry-failed", action="store_true", help="ask again where a caption failed"
@@ -63,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
         verb.add_argument(
             "--scorer",
             metavar="NAME",
-            help="blip:DIR or hf:ID of a BLIP retrieval model (default: what train left in --from)",
+            help="blip:DIR-OR-ID of a filter (default: what train left)",
         )
     for verb in (run, generate, score):
         verb.add_argument(

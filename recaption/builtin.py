@@ -5,7 +5,7 @@ alone: where a batch cannot be done, its images are tried one by one.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any, TypeVar
@@ -141,7 +141,7 @@ class BlipCaptioner:
         prompt = ids[0, 1 : mask[0].sum() - 1].tolist()
         self._begin = [self._reader.tokenizer.specials.dec, *prompt]
         self._write(torch.zeros(0), [])  # to see whether there is room
-        self.spec = {
+        self.spec: Mapping[str, Any] = {
             "captioner": f"blip:{source}",
             **self._reader.spec(),
             "decode": asdict(decode),
@@ -186,7 +186,7 @@ class BlipScorer:
 
     def __init__(self, source: str, device: str = "", batch: int = 0) -> None:
         self._reader = _Reader(source, "encoder", device, batch)
-        self.spec = {"scorer": f"blip:{source}", **self._reader.spec()}
+        self.spec: Mapping[str, Any] = {"scorer": f"blip:{source}", **self._reader.spec()}
 
     def score(self, images: Sequence[bytes], texts: Sequence[Sequence[str]]) -> list[list[Score]]:
         """As `Scorer.score`; NaN for what an image that fails cannot be told about."""

@@ -145,3 +145,23 @@ def _opened(
     from recaption.builtin import BlipCaptioner
 
     return BlipCaptioner(rest, decode, device, batch)
+
+
+def open_scorer(name: str, *, device: str = "", batch: int = 0) -> Scorer:
+    """Open a scorer, and see that it works.
+
+    Args:
+        name: `blip:FOLDER-OR-ID`, our own filter or a published BLIP for retrieval.
+        device: Of torch; empty for the GPU where there is one.
+        batch: Images at once; 0 for what suits the device.
+
+    Raises:
+        RecipeError: The name says no scorer, the extra is not installed, or it does not work.
+    """
+    kind, _, rest = name.partition(":")
+    if not rest or kind != "blip":
+        raise RecipeError(f"scorer must be like blip:FOLDER-OR-ID, got {name!r}; correct it")
+    check_installed("scorer")
+    from recaption.builtin import BlipScorer
+
+    return BlipScorer(rest, device, batch)

@@ -66,7 +66,8 @@ def _decided(run: FilterRun, shard: Shard, path: Path) -> pa.Table:
 def _threshold(settings: Choose, provenance: Mapping[str, Any]) -> float:
     if settings.min_itm_inclusive is not None:
         return settings.min_itm_inclusive
-    found = provenance.get("scorer", {}).get("calibration", {}).get("threshold")
+    calibration = provenance.get("scorer", {}).get("calibration") or {}
+    found = calibration.get("threshold")
     if found is None:
         if settings.rule != "capfilt":
             return 0.5

@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 
 from filters.parsing import build, read_table
 from filters.rule import RecipeError
+from recaption.checking import Bounds
 from recaption.choosing import Choose
 from recaption.config import Decode
 from recaption.files import read_recipe_text
 from recaption.learning import Learning
+from recaption.server import Server
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +21,9 @@ class Settings(Learning):
     of_kept: bool = True
     """Write captions for the pairs that the filter run kept, too, and judge theirs."""
     decode: Decode = field(default_factory=Decode)
+    captions: Bounds = field(default_factory=Bounds)
+    """What is a caption at all."""
+    server: Server = field(default_factory=Server)
     choose: Choose = field(default_factory=Choose)
 
 

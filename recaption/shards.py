@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from filters.rule import RecipeError
-from recaption.captioner import Caption, Captioner, Scorer
+from recaption.captioner import Caption, Captioner, Score, Scorer
 from recaption.captions import (
     CANDIDATE,
     SCHEMA,
@@ -95,7 +96,7 @@ def score_shard(run: FilterRun, shard: Shard, scorer: Scorer) -> int:
         wanted = texts[first : first + len(some)]
         scores = scorer.score(list(run.images(shard, rows, some)), wanted)
         return pa.Table.from_pylist(
-            [{"scores": [asdict(score) for score in row]} for row in scores], _SCORED
+            [{"scores": [_told(score) for score in row]} for row in scores], _SCORED
         )
 
     parts = Parts(run.output, "score", shard.name)
@@ -103,6 +104,11 @@ def score_shard(run: FilterRun, shard: Shard, scorer: Scorer) -> int:
     table = _with_scores(table, at, new["scores"].to_pylist())
     _save(run, shard, with_note(table, SCORED_BY, by), parts)
     return len(at)
+
+
+def _told(score: Score) -> dict[str, float | None]:
+    """Return a score in plain values: null where the image could not be judged."""
+    return {name: None if math.isnan(value) else value for name, value in asdict(score).items()}
 
 
 _SCORED = pa.schema(
@@ -194,7 +200,7 @@ def _working(candidates: list[dict[str, Any]] | None) -> list[dict[str, Any]]:
 
 
 def _with_scores(
-    table: pa.Table, at: Places, scores: Sequence[Sequence[dict[str, float]]]
+    table: pa.Table, at: Places, scores: Sequence[Sequence[dict[str, float | None]]]
 ) -> pa.Table:
     rows = table.take(pa.array(at))
     has_raw, lists = _has_raw(rows), rows["candidates"].to_pylist()

@@ -233,12 +233,8 @@ def test_choices_are_made_for_the_whole_corpus_and_counted(run: Path) -> None:
 def test_a_choice_goes_by_what_the_run_decides_now(run: Path) -> None:
     generate(run, Echo())
     score(run, Lengths())
-    stricter = [
-        "--set",
-        "images.for_recaption=true",
-        "--set",
-        "rules.shorter_side.min_exclusive=202",
-    ]
+    changes = ("images.for_recaption=true", "rules.shorter_side.min_exclusive=202")
+    stricter = [part for change in changes for part in ("--set", change)]
     assert main(["decide", "--from", str(run), "--workers", "1", *stricter]) == 0
 
     choose(run, min_itm_inclusive=0.0)
@@ -252,6 +248,6 @@ def test_a_choice_needs_captions_and_a_threshold(run: Path) -> None:
     with pytest.raises(RecipeError, match="run generate and score over all shards first"):
         choose(run)
     generate(run, Echo())
-    with pytest.raises(RecipeError, match="choose.min_itm_inclusive must be set for capfilt"):
+    with pytest.raises(RecipeError, match=r"choose\.min_itm_inclusive must be set for capfilt"):
         choose(run)
     assert choose(run, rule="raw")["kept"] == 4
