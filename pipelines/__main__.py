@@ -19,8 +19,10 @@ from pipelines.inputs import InputError
 from pipelines.local import WorkerError
 from pipelines.manifest import ManifestError, read_manifest
 from pipelines.plan import Plan, plan_decide, plan_filter, plan_materialise, read_recipe
-from pipelines.run import run_decide, run_filter, run_materialise
+from pipelines.run import run_decide, run_filter, run_materialise, run_recaption
 from pipelines.sample import write_sample
+from recaption.choice import account
+from recaption.settings import read_settings
 
 _ERRORS = (RecipeError, InputError, ManifestError, WorkerError, FileExistsError)
 
@@ -97,6 +99,12 @@ def _materialise(options: argparse.Namespace, beam: Sequence[str]) -> None:
     output = getattr(options, "from")
     sizes = run_materialise(plan_materialise(output, workers=options.workers), beam)
     _say(f"{sum(sizes.values()):,} pairs in {len(sizes):,} shards in {output / 'shards'}")
+
+
+def _recaption(options: argparse.Namespace, beam: Sequence[str]) -> None:
+    settings = read_settings(options.recipe, options.set)
+    names = (options.captioner, options.scorer, options.device)
+    _say(account(run_recaption(getattr(options, "from"), settings, names, beam)))
 
 
 def _index(options: argparse.Namespace, _: Sequence[str]) -> None:
@@ -194,6 +202,7 @@ def _say(text: str) -> None:
 _JOBS = {
     "filter": _filter,
     "decide": _decide,
+    "recaption": _recaption,
     "materialise": _materialise,
     "index": _index,
     "audit": _audit,

@@ -39,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
     jobs = root.add_subparsers(title="jobs", required=True, metavar="JOB", dest="job")
     _add_filter(jobs)
     _add_decide(jobs)
+    _add_recaption(jobs)
     _add_materialise(jobs)
     _add_explain(jobs)
     _add_index(jobs)
@@ -76,6 +77,19 @@ def _add_decide(jobs: Any) -> None:
     job.add_argument(
         "--output", type=Path, metavar="DIR", help="where results go (default: in place)"
     )
+
+
+def _add_recaption(jobs: Any) -> None:
+    job = jobs.add_parser("recaption", help="write, score and choose captions on a Beam runner")
+    job.description = (
+        "Do what python -m recaption does after train, on workers of a Beam runner, whose options "
+        "follow after --."
+    )
+    _add_from(job)
+    job.add_argument("--recipe", default="small", metavar="NAME", help="as of python -m recaption")
+    job.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change it")
+    for name in ("captioner", "scorer", "device"):
+        job.add_argument(f"--{name}", default="", help="as of python -m recaption")
 
 
 def _add_materialise(jobs: Any) -> None:

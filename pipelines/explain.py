@@ -17,6 +17,7 @@ from pipelines.decide import decisions_path
 from pipelines.manifest import NAME, ManifestError, measured_folder, read_manifest
 from pipelines.measure import columns_path
 from pipelines.schema import OF_HASHES
+from recaption.captions import captions_path, read_provenance
 
 _INPUTS = ("uid", "key", "url", "caption")
 _RAREST = 5
@@ -29,7 +30,11 @@ def explain(uid: str, output: Path) -> str:
         ManifestError: There is no complete run, or no such pair in it.
     """
     manifest = read_manifest(output)
-    stories = [_story(row, place, output, manifest) for place, row in _find(uid, output, manifest)]
+    stories = [
+        "\n".join([_story(row, f"row {at} of shard {shard}", output, manifest), *said])
+        for shard, at, row in _find(uid, output, manifest)
+        for said in [_captions(output, shard, at)]
+    ]
     if not stories:
         raise ManifestError(
             f"uid {uid} must be one of the {manifest['rows_in']:,} rows of {output}, got none with "
@@ -38,7 +43,10 @@ def explain(uid: str, output: Path) -> str:
     return "\n\n".join(stories)
 
 
-def _find(uid: str, output: Path, manifest: dict[str, Any]) -> Iterator[tuple[str, pa.RecordBatch]]:
+def _find(
+    uid: str, output: Path, manifest: dict[str, Any]
+) -> Iterator[tuple[str, int, pa.RecordBatch]]:
+    """Yield the shard, the place in it and what is known of each row of a uid."""
     measured = measured_folder(output, manifest)
     for shard in manifest["shards"]:
         path = columns_path(measured, shard["shard"])
@@ -48,7 +56,7 @@ def _find(uid: str, output: Path, manifest: dict[str, Any]) -> Iterator[tuple[st
             decisions = pq.read_table(decisions_path(output, shard["shard"])).slice(at, 1)
             for name in ("reason", "value", "threshold", "duplicate_of"):
                 columns = columns.append_column(name, decisions[name])
-            yield f"row {at} of shard {shard['shard']}", columns.to_batches()[0]
+            yield shard["shard"], at, columns.to_batches()[0]
 
 
 def _story(row: pa.RecordBatch, place: str, output: Path, manifest: dict[str, Any]) -> str:
@@ -79,6 +87,38 @@ def _story(row: pa.RecordBatch, place: str, output: Path, manifest: dict[str, An
     rarest = _rarest(values["caption"], measured_folder(output, manifest), manifest)
     lines += _pairs({"rarest n-grams": ", ".join(rarest) or None})
     return "\n".join(lines)
+
+
+def _captions(output: Path, shard: str, at: int) -> list[str]:
+    """Tell what captions a row was given, by whom, and which of them stays."""
+    path = captions_path(output, shard)
+    if not path.exists():
+        return []
+    row = pq.read_table(path).slice(at, 1).to_pylist()[0]
+    makers = read_provenance(output)
+    if not row["asked"]:
+        return ["", "captions", "  none was asked for"]
+    lines = ["", f"captions, chosen by {makers.get('choice', {}).get('rule', 'no rule yet')}"]
+    lines.append(f"  {'raw':<16} {_scored(row['raw_itc'], row['raw_itm'])}  {_cut(row['raw'])}")
+    for one in row["candidates"] or ():
+        said = one["failure"] and f"failed: {one['failure']}"
+        name = f"synthetic {one['draw']}"
+        lines.append(f"  {name:<16} {_scored(one['itc'], one['itm'])}  {said or _cut(one['text'])}")
+    chosen = f"{row['origin']}: {_cut(row['chosen'])}" if row["origin"] else "none, so it goes"
+    known = makers.get("captioners", {})
+    written = {one["captioner"] for one in row["candidates"] or ()}
+    by = ", ".join(known.get(maker, {}).get("captioner", maker) for maker in sorted(written))
+    bounds = {name: makers.get("choice", {}).get(name) for name in ("itm", "raw_itc")}
+    return lines + _pairs(
+        {"chosen": chosen, "captioner": by or None}
+        | {"scorer": makers.get("scorer", {}).get("scorer")}
+        | {f"bound on {name}": bound for name, bound in bounds.items()}
+    )
+
+
+def _scored(itc: float | None, itm: float | None) -> str:
+    told = ("itc", itc), ("itm", itm)
+    return " ".join(f"{name} {'-' if value is None else f'{value:.2f}':<5}" for name, value in told)
 
 
 def _rarest(caption: str | None, measured: Path, manifest: dict[str, Any]) -> list[str]:

@@ -15,7 +15,10 @@ from filters.rule import RecipeError
 from pipelines.exchange import Run
 from pipelines.manifest import NAME, ManifestError
 from pipelines.plan import Plan
+from recaption.choice import STATISTICS
 from recaption.files import read_json, write_json
+from recaption.filter_run import FilterRun
+from recaption.settings import Settings
 
 _log = logging.getLogger("altmill")
 
@@ -44,7 +47,7 @@ def run_filter(plan: Plan, options: Sequence[str] = (), *, overwrite: bool = Fal
             _log.info("%s is complete already: same recipe, input and code", plan.run.home)
             return
         _prepare(plan, overwrite=overwrite)
-        seconds = _time(lambda: _go(plan, partial(filter_corpus, run=plan.run), options))
+        seconds = _time(lambda: _go(plan.shards, partial(filter_corpus, run=plan.run), options))
         state = {"plan": plan.digest, "seconds": round(seconds, 1), "workers": plan.run.workers}
         write_json(plan.run.home / _STATE, state)
         shutil.rmtree(plan.run.work)
@@ -68,7 +71,7 @@ def run_decide(plan: Plan, options: Sequence[str] = ()) -> None:
     with _locked(plan.run.home):
         _check_output(plan.run)
         _remove(plan.run.output)
-        _go(plan, build, options)
+        _go(plan.shards, build, options)
         _remove(plan.run.home / _STATE)  # what is there is no longer the filter run's
         merged = "tables/merged_captions"
         for name in ("decisions", "subset.npy", "shards", merged, "report", "audit", NAME):
@@ -88,10 +91,32 @@ def run_materialise(plan: Plan, options: Sequence[str] = ()) -> dict[str, int]:
     with _locked(plan.run.home):
         shutil.rmtree(plan.run.work, ignore_errors=True)
         _remove(plan.run.home / "shards")
-        _go(plan, partial(materialise_corpus, run=plan.run), options)
+        _go(plan.shards, partial(materialise_corpus, run=plan.run), options)
         shutil.rmtree(plan.run.work)
     sizes: dict[str, int] = read_json(plan.run.home / "shards" / "sizes.json")
     return sizes
+
+
+def run_recaption(
+    output: Path, settings: Settings, names: Sequence[str], options: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Write, score and choose captions; return the statistics.
+
+    Args:
+        output: Of a filter run.
+        settings: A recipe of recaptioning.
+        names: Of the captioner, the scorer and the device; empty: those of the run, and any.
+        options: Beam's.
+    """
+    from pipelines.captioning import Captioning, caption_corpus
+
+    shards = [shard.name for shard in FilterRun(output).shards]
+    captioner, scorer, device = names
+    job = Captioning(output.absolute(), settings, captioner, scorer, device)
+    with _locked(output):
+        _go(shards, partial(caption_corpus, job=job), options)
+    statistics: dict[str, Any] = read_json(output / "captions" / STATISTICS)
+    return statistics
 
 
 def _check_output(run: Run) -> None:
@@ -105,7 +130,7 @@ def _check_output(run: Run) -> None:
         )
 
 
-def _go(plan: Plan, build: Callable[[Any], Any], options: Sequence[str]) -> None:
+def _go(shards: Sequence[Any], build: Callable[[Any], Any], options: Sequence[str]) -> None:
     """Run a pipeline to its end."""
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
@@ -118,7 +143,7 @@ def _go(plan: Plan, build: Callable[[Any], Any], options: Sequence[str]) -> None
     except ValueError as error:
         raise RecipeError(f"Beam's options must be right, got: {error}") from None
     with begun as pipeline:
-        build(pipeline | "Shards" >> beam.Create(plan.shards))
+        build(pipeline | "Shards" >> beam.Create(shards))
 
 
 def _time(work: Callable[[], None]) -> float:

@@ -4,7 +4,6 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,18 +12,13 @@ import pyarrow.compute as pc
 
 from filters.rule import RecipeError
 from recaption.arguments import parser
-from recaption.captioner import open_captioner, open_scorer
-from recaption.captions import add_provenance
-from recaption.choice import choose_all
+from recaption.choice import account, choose_all
 from recaption.choosing import Choose
 from recaption.extra import check_installed
-from recaption.files import read_json
 from recaption.filter_run import FilterRun, Shard
+from recaption.opening import MODELS, captioner_of, scorer_of
 from recaption.settings import Settings, read_settings
-from recaption.shards import digest_of, generate_shard, score_shard
-
-MODELS = "recaption"
-"""The folder of an output that `train` writes to."""
+from recaption.shards import generate_shard, score_shard
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -65,15 +59,7 @@ def _train(run: FilterRun, settings: Settings, options: argparse.Namespace) -> N
 
 
 def _generate(run: FilterRun, settings: Settings, options: argparse.Namespace) -> None:
-    name = options.captioner or f"blip:{run.output / MODELS / 'captioner'}"
-    captioner = open_captioner(
-        name,
-        settings.decode,
-        bounds=settings.captions,
-        server=settings.server,
-        device=options.device,
-    )
-    add_provenance(run.output, {"captioners": {digest_of(captioner.spec): captioner.spec}})
+    captioner = captioner_of(run, settings, options.captioner, options.device)
     for shard in _shards(run, options.part):
         images = generate_shard(
             run,
@@ -88,22 +74,14 @@ def _generate(run: FilterRun, settings: Settings, options: argparse.Namespace) -
 
 def _score(run: FilterRun, settings: Settings, options: argparse.Namespace) -> None:
     del settings
-    name = options.scorer or f"blip:{run.output / MODELS / 'filter'}"
-    scorer = open_scorer(name, device=options.device)
-    add_provenance(run.output, {"scorer": {**scorer.spec, "calibration": _calibration(name)}})
+    scorer = scorer_of(run, options.scorer, options.device)
     for shard in _shards(run, options.part):
         _say(f"{shard.name}: scores for {score_shard(run, shard, scorer):,} images")
 
 
-def _calibration(scorer: str) -> dict[str, Any] | None:
-    """Return what a filter that was trained here is calibrated to."""
-    path = Path(scorer.partition(":")[2]) / "calibration.json"
-    return read_json(path) if path.is_file() else None
-
-
 def _choose(run: FilterRun, settings: Settings, options: argparse.Namespace) -> None:
     del options
-    _say(_account(choose_all(run, settings.choose)))
+    _say(account(choose_all(run, settings.choose)))
 
 
 def _revert(run: FilterRun, settings: Settings, options: argparse.Namespace) -> None:
@@ -126,26 +104,6 @@ def _shards(run: FilterRun, part: tuple[int, int]) -> list[Shard]:
     """Return the shards of a part of the work: by the order of names, which all machines share."""
     first, parts = part
     return run.shards[first::parts]
-
-
-def _account(told: dict[str, Any]) -> str:
-    """Say what a choice did."""
-    lines = [
-        f"{told['kept_before']:>12,}  kept by the filter run",
-        f"{-told['lost']:>12,}  whose caption does not match, nor any synthetic one",
-        f"{told['rescued']:>12,}  dropped for their caption, and back with a synthetic one",
-        f"{told['kept']:>12,}  kept",
-        f"{told['replaced'] + told['rescued']:>12,}  of them with a synthetic caption",
-        "",
-        f"matched by the filter: {_percent(told['raw_acceptance'])} of the raw captions, "
-        f"{_percent(told['synthetic_acceptance'])} of the synthetic ones",
-    ]
-    failures = ", ".join(f"{kind} {count:,}" for kind, count in told["failures"].items())
-    return "\n".join(lines + [f"failed: {failures}"] * bool(failures))
-
-
-def _percent(share: float | None) -> str:
-    return "none" if share is None else f"{share:.1%}"
 
 
 def _say(text: str) -> None:

@@ -50,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     for verb in (run, generate):
         verb.add_argument(
             "--captioner",
+            default="",
             metavar="NAME",
             help="blip:DIR-OR-ID, hf:DIR-OR-ID or openai:URL#MODEL (default: what train left)",
         )
@@ -62,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
     for verb in (run, score):
         verb.add_argument(
             "--scorer",
+            default="",
             metavar="NAME",
             help="blip:DIR-OR-ID of a filter (default: what train left)",
         )

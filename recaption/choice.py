@@ -76,3 +76,23 @@ def _threshold(settings: Choose, provenance: Mapping[str, Any]) -> float:
             "got nothing; add it, such as 0.5, where BLIP's filter calls a caption matched"
         )
     return float(found)
+
+
+def account(told: Mapping[str, Any]) -> str:
+    """Say what a choice did."""
+    lines = [
+        f"{told['kept_before']:>12,}  kept by the filter run",
+        f"{-told['lost']:>12,}  whose caption does not match, nor any synthetic one",
+        f"{told['rescued']:>12,}  dropped for their caption, and back with a synthetic one",
+        f"{told['kept']:>12,}  kept",
+        f"{told['replaced'] + told['rescued']:>12,}  of them with a synthetic caption",
+        "",
+        f"matched by the filter: {_percent(told['raw_acceptance'])} of the raw captions, "
+        f"{_percent(told['synthetic_acceptance'])} of the synthetic ones",
+    ]
+    failures = ", ".join(f"{kind} {count:,}" for kind, count in told["failures"].items())
+    return "\n".join(lines + [f"failed: {failures}"] * bool(failures))
+
+
+def _percent(share: float | None) -> str:
+    return "none" if share is None else f"{share:.1%}"

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.__main__ import main
+from recaption.captions import add_provenance
 from recaption.choice import choose_all
 from recaption.choosing import Choose
 from recaption.filter_run import FilterRun
@@ -19,7 +20,7 @@ from tests.shards import picture, write_shard
 
 
 def command(job: str, *options: object) -> int:
-    return main([job, *map(str, options), "--workers", "1"])
+    return main([job, *map(str, options), *["--workers", "1"] * (job != "explain")])
 
 
 @pytest.fixture
@@ -118,3 +119,23 @@ def test_captions_go_with_the_run_that_they_were_of(output: Path, tmp_path: Path
     assert command("filter", "--input", tmp_path / "in", "--output", output, "--overwrite") == 0
 
     assert not (output / "captions").exists()
+
+
+def test_the_story_of_a_pair_has_its_captions(
+    output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    captioner = caption(output, min_itm_inclusive=0.0)
+    rows = pq.read_table(output / "captions" / "0.parquet").to_pylist()
+    add_provenance(output, {"captioners": {digest_of(captioner.spec): captioner.spec}})
+    capsys.readouterr()
+
+    for row in rows:
+        assert command("explain", row["uid"], "--from", output) == 0
+
+    told = capsys.readouterr().out
+    assert "captions, chosen by capfilt\n  raw              itc 0.17  itm 0.09   a photo" in told
+    assert "  synthetic 1      itc 0.13  itm 0.06   echo " in told
+    assert "  chosen           synthetic: echo " in told
+    assert "  chosen           raw: a photo of a shoe" in told
+    assert "  captioner        echo" in told
+    assert "captions\n  none was asked for" in told
