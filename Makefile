@@ -1,5 +1,6 @@
 # make filter                      filter a small sample corpus, made here
 # make filter INPUT=... OUTPUT=... RECIPE=align    filter your own
+# make recaption                   caption the sample, by models that are trained on it
 # make check test bench
 
 PYTHON ?= python3.11
@@ -12,9 +13,10 @@ ARGS ?=
 BIN := $(VENV)/bin
 CORE := $(VENV)/.core
 DEV := $(VENV)/.dev
+RECAPTION := $(VENV)/.recaption
 
 .DEFAULT_GOAL := help
-.PHONY: help filter check test bench clean
+.PHONY: help filter recaption check test bench clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -25,6 +27,16 @@ filter: $(CORE) $(if $(filter sample,$(INPUT)),sample-corpus)
 .PHONY: sample-corpus
 sample-corpus: $(CORE)
 	$(BIN)/python -m pipelines sample --output sample
+
+# What the filter job kept of a clean set stands for captions that people wrote.
+recaption: $(RECAPTION)
+	$(BIN)/python -m pipelines sample --output sample
+	$(BIN)/python -m pipelines sample --output sample-clean --rows 1500 --seed 1 --clean
+	$(BIN)/python -m pipelines filter --input sample --output out/recaption \
+	  --set images.for_recaption=true
+	$(BIN)/python -m pipelines filter --input sample-clean --output out/recaption-clean
+	$(BIN)/python -m recaption run --from out/recaption --clean out/recaption-clean $(ARGS)
+	$(BIN)/python -m pipelines report --from out/recaption
 
 check: $(DEV)
 	$(BIN)/ruff format --check .
@@ -44,6 +56,10 @@ bench: $(DEV)
 $(CORE): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(RECAPTION): $(CORE)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[recaption]'
 	@touch $@
 
 $(DEV): $(CORE)

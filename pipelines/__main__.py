@@ -11,6 +11,7 @@ from pipelines.arguments import parser
 from pipelines.audit import run_audit
 from pipelines.audit_plan import AuditPlan, plan_audit
 from pipelines.build_index import IndexPlan, build_index, merge_indexes
+from pipelines.captions_page import write_captions_page
 from pipelines.certificate import table
 from pipelines.explain import explain
 from pipelines.hashes import MIN_QUALITY
@@ -105,6 +106,10 @@ def _recaption(options: argparse.Namespace, beam: Sequence[str]) -> None:
     settings = read_settings(options.recipe, options.set)
     names = (options.captioner, options.scorer, options.device)
     _say(account(run_recaption(getattr(options, "from"), settings, names, beam)))
+
+
+def _report(options: argparse.Namespace, _: Sequence[str]) -> None:
+    _say(f"report: {write_captions_page(getattr(options, 'from'))}")
 
 
 def _index(options: argparse.Namespace, _: Sequence[str]) -> None:
@@ -203,6 +208,7 @@ _JOBS = {
     "filter": _filter,
     "decide": _decide,
     "recaption": _recaption,
+    "report": _report,
     "materialise": _materialise,
     "index": _index,
     "audit": _audit,

@@ -40,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     _add_filter(jobs)
     _add_decide(jobs)
     _add_recaption(jobs)
+    _add_report(jobs)
     _add_materialise(jobs)
     _add_explain(jobs)
     _add_index(jobs)
@@ -90,6 +91,11 @@ def _add_recaption(jobs: Any) -> None:
     job.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change it")
     for name in ("captioner", "scorer", "device"):
         job.add_argument(f"--{name}", default="", help="as of python -m recaption")
+
+
+def _add_report(jobs: Any) -> None:
+    job = jobs.add_parser("report", help="show what captions were chosen, before and after")
+    _add_from(job)
 
 
 def _add_materialise(jobs: Any) -> None:

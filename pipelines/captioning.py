@@ -29,11 +29,7 @@ class Captioning:
 def caption_corpus(shards: beam.PCollection, job: Captioning) -> beam.PCollection:
     """Write captions, score and choose them: from shards' names to how many were written."""
     written = shards | "Spread" >> beam.Reshuffle() | "Caption" >> beam.ParDo(_Caption(job))
-    return (
-        written
-        | beam.CombineGlobally(sum)
-        | "Choose" >> beam.Map(_choose, job)
-    )
+    return written | beam.CombineGlobally(sum) | "Choose" >> beam.Map(_choose, job)
 
 
 def _choose(images: int, job: Captioning) -> int:

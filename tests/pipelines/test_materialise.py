@@ -20,7 +20,7 @@ from tests.shards import picture, write_shard
 
 
 def command(job: str, *options: object) -> int:
-    return main([job, *map(str, options), *["--workers", "1"] * (job != "explain")])
+    return main([job, *map(str, options), *["--workers", "1"] * (job not in ("explain", "report"))])
 
 
 @pytest.fixture
@@ -139,3 +139,21 @@ def test_the_story_of_a_pair_has_its_captions(
     assert "  chosen           raw: a photo of a shoe" in told
     assert "  captioner        echo" in told
     assert "captions\n  none was asked for" in told
+
+
+def test_the_page_shows_captions_before_and_after(
+    output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("report", "--from", output) == 2
+    assert "run python -m recaption choose" in capsys.readouterr().err
+    caption(output, min_itm_inclusive=0.0)
+
+    assert command("report", "--from", output) == 0
+
+    page = (output / "report" / "captions.html").read_text()
+    assert f"report: {output}/report/captions.html" in capsys.readouterr().out
+    assert page.count('<figure class="card">') == 2
+    assert page.count("data:image/jpeg;base64,") == 2
+    assert "dropped for its caption, back with a synthetic one" in page
+    assert "http" not in page.replace("http-equiv", "")
+    assert "Truth" not in page
