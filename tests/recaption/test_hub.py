@@ -144,7 +144,7 @@ def test_what_a_model_says_of_its_generation_changes_nothing(models: Path, tmp_p
 
 
 def test_captions_have_as_many_tokens_as_they_must(models: Path) -> None:
-    decode = Decode(candidates=50, min_tokens=4, max_tokens=6)
+    decode = Decode(candidates=300, min_tokens=4, max_tokens=6)
     [captions] = HubCaptioner(f"hf:{models / 'blip'}", decode).caption(IMAGES[:1], KEYS[:1])
 
     assert {caption.tokens for caption in captions} == {4, 5, 6}
@@ -208,6 +208,18 @@ def test_all_that_made_a_caption_is_told(models: Path, tmp_path: Path) -> None:
     assert spec["prompt"] == "Describe this image in one sentence."
     assert spec["dtype"] == "float32"
     assert spec["preprocess"]["size"] == {"shortest_edge": 16}
+
+
+@pytest.mark.parametrize("decode", [NUCLEUS, GREEDY, BEAM], ids=lambda decode: decode.strategy)
+def test_the_built_in_model_writes_the_same_with_the_same_weights(
+    models: Path, decode: Decode
+) -> None:
+    ours = open_captioner(f"blip:{models / 'blip'}", decode).caption(IMAGES, KEYS)
+    theirs = open_captioner(f"hf:{models / 'blip'}", decode).caption(IMAGES, KEYS)
+
+    for one, other in zip(flat(ours), flat(theirs), strict=True):
+        assert replace(one, logprob=None) == replace(other, logprob=None)
+        assert other.logprob in (None, pytest.approx(one.logprob, abs=1e-3))
 
 
 def test_an_opened_captioner_is_checked(models: Path) -> None:
