@@ -18,6 +18,7 @@ from filters.rule import RecipeError
 from recaption.captioner import Caption, Score
 from recaption.config import Decode
 from recaption.decoding import Written, generate
+from recaption.packing import pack
 from recaption.pixels import read_square, scale_colours
 from recaption.weights import open_model
 from recaption.wordpiece import Tokenizer
@@ -46,6 +47,8 @@ class _Reader:
         gpu = self.device.type == "cuda"
         self.dtype = torch.bfloat16 if gpu else torch.float32
         self.model = package.model.to(self.device, self.dtype)
+        if not gpu:
+            pack(self.model)
         self.batch = batch or (GPU_BATCH if gpu else BATCH)
         self.tokenizer = Tokenizer(package.vocabulary, package.model.config.max_tokens)
         self._package = package

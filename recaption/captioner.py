@@ -66,8 +66,9 @@ class Score:
 class Captioner(Protocol):
     """Writes captions of images."""
 
-    spec: Mapping[str, Any]
-    """All that is the same for every caption, in plain JSON values, for its provenance."""
+    @property
+    def spec(self) -> Mapping[str, Any]:
+        """All that is the same for every caption, in plain JSON values, for its provenance."""
 
     def caption(self, images: Sequence[bytes], keys: Sequence[str]) -> list[list[Caption]]:
         """Write captions.
@@ -85,8 +86,9 @@ class Captioner(Protocol):
 class Scorer(Protocol):
     """Judges texts about images."""
 
-    spec: Mapping[str, Any]
-    """All that is the same for every score, in plain JSON values, for its provenance."""
+    @property
+    def spec(self) -> Mapping[str, Any]:
+        """All that is the same for every score, in plain JSON values, for its provenance."""
 
     def score(self, images: Sequence[bytes], texts: Sequence[Sequence[str]]) -> list[list[Score]]:
         """Judge all texts of each image, which is encoded once."""

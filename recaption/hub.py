@@ -89,10 +89,13 @@ class HubCaptioner:
     ) -> list[list[Caption]]:
         """Caption those of the pictures that there are."""
         captions = [failed("undecodable", self._decode.candidates) for _ in pictures]
+        before = self._batch
         seen = {place: picture for place, picture in enumerate(pictures) if picture}
         written = self._survive(list(seen.values()), [keys[place] for place in seen])
         for place, some in zip(seen, written, strict=True):
             captions[place] = some
+        if any(some[0].failure == "out_of_memory" for some in captions):
+            self._batch = before  # one image was too large, not the batch
         return captions
 
     def _survive(self, pictures: Sequence[Image.Image], keys: Sequence[str]) -> list[list[Caption]]:
@@ -105,6 +108,8 @@ class HubCaptioner:
                 return self._write(pictures, keys)
             except torch.OutOfMemoryError:
                 self._batch, failure = half, "out_of_memory"
+            except torch.AcceleratorError:
+                raise  # the device is lost to this process, and with it every further image
             except Exception:  # whatever a foreign network raises
                 failure = "model_error"
             if len(pictures) == 1:

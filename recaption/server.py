@@ -6,7 +6,6 @@ followed.
 """
 
 import base64
-import email.utils
 import hashlib
 import io
 import json
@@ -19,7 +18,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from http.client import (
     HTTPConnection,
     HTTPException,
@@ -34,6 +33,7 @@ import PIL
 from PIL import Image
 
 from filters.rule import RecipeError
+from recaption.answers import read_captions, read_message, retry_after_s
 from recaption.captioner import INSTRUCTION, Caption, failed
 from recaption.config import Decode
 from recaption.pictures import read_rgb
@@ -43,8 +43,6 @@ _MOST_BYTES = 2**23
 """Of an answer; a longer one is no caption."""
 _AGAIN = (408, 429)
 """Statuses below 500 after which to ask again."""
-_MALFORMED = (ValueError, LookupError, TypeError, AttributeError)
-"""What looking into JSON of another shape raises."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +147,7 @@ class ServerCaptioner:
         except Exception:  # Pillow raises far more than OSError
             return failed("undecodable", count)
         try:
-            return _captions(self._insist(body), count)
+            return read_captions(self._insist(body), count)
         except _Failed as error:
             return failed(error.failure, count)
 
@@ -159,7 +157,7 @@ class ServerCaptioner:
             answer = self._insist(self._body(Image.new("RGB", (224, 224), "grey"), ""))
         except _Failed as error:
             raise self._unusable(name, error.failure, error.told) from None
-        if any(caption.failure == "malformed" for caption in _captions(answer, 1)):
+        if any(caption.failure == "malformed" for caption in read_captions(answer, 1)):
             raise self._unusable(name, "malformed", answer[:200].decode(errors="replace"))
         told = json.loads(answer)
         names = ("model", "system_fingerprint")
@@ -317,74 +315,9 @@ def _accepted(response: HTTPResponse, answer: bytes) -> bytes:
     """Return an answer of a server that did as asked."""
     if response.status != 200:
         again = response.status >= 500 or response.status in _AGAIN
-        wait_s = _retry_after_s(response.headers.get("Retry-After", ""))
+        wait_s = retry_after_s(response.headers.get("Retry-After", ""))
         failure = f"server_{response.status}"
-        raise _Failed(failure, _message(answer), again=again, wait_s=wait_s)
+        raise _Failed(failure, read_message(answer), again=again, wait_s=wait_s)
     if len(answer) > _MOST_BYTES:
         raise _Failed("malformed", told=f"more than {_MOST_BYTES:,} bytes")
     return answer
-
-
-def _retry_after_s(value: str) -> float:
-    """Return how long a server wants to be left alone; it says seconds or a date."""
-    if value.strip().isdecimal():
-        return float(value)
-    try:
-        until = email.utils.parsedate_to_datetime(value)
-        return max(until.timestamp() - time.time(), 0.0)
-    except (ValueError, OverflowError):
-        return 0.0
-
-
-def _message(answer: bytes) -> str:
-    """Return why a server refused, in its own words."""
-    try:
-        told = json.loads(answer)
-        told = told.get("error", told)
-        return str(told["message"])
-    except (*_MALFORMED, RecursionError):
-        return answer[:200].decode(errors="replace")
-
-
-def _captions(answer: bytes, count: int) -> list[Caption]:
-    """Read the captions of one image: its draws, in the order they come."""
-    try:
-        told = json.loads(answer)
-        captions = [_read(choice, draw) for draw, choice in enumerate(told["choices"][:count])]
-    except (*_MALFORMED, RecursionError):
-        return failed("malformed", count)
-    if count == 1 and captions and captions[0].tokens is None:
-        captions = [replace(captions[0], tokens=_tokens(told))]
-    return captions + failed("empty", count)[len(captions) :]
-
-
-def _read(choice: Any, draw: int) -> Caption:
-    """Read one of the choices of an answer."""
-    try:
-        message, finish = choice["message"], choice.get("finish_reason")
-        text = message.get("content") or ""
-        refused = finish == "content_filter" or bool(message.get("refusal"))
-    except _MALFORMED:
-        return Caption("", draw, failure="malformed")
-    if refused or not isinstance(text, str):
-        return Caption("", draw, failure="refused" if refused else "malformed")
-    logprob, tokens = _likelihood(choice)
-    finish = finish if finish in ("stop", "length") else None
-    return Caption(text, draw, logprob, tokens, finish, None if text else "empty")
-
-
-def _likelihood(choice: Mapping[str, Any]) -> tuple[float | None, int | None]:
-    """Return the log probability of a choice and how many tokens it has, where that is told."""
-    try:
-        values = [float(token["logprob"]) for token in choice["logprobs"]["content"]]
-        total = math.fsum(values)
-    except (*_MALFORMED, OverflowError):
-        return None, None
-    return (total if math.isfinite(total) else None, len(values)) if values else (None, None)
-
-
-def _tokens(told: Mapping[str, Any]) -> int | None:
-    """Return how many tokens the server counted."""
-    usage = told.get("usage")
-    count = usage.get("completion_tokens") if isinstance(usage, dict) else None
-    return count if isinstance(count, int) else None

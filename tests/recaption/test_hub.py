@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from filters.rule import RecipeError
 from recaption.captioner import Caption, open_captioner
@@ -144,7 +145,7 @@ def test_what_a_model_says_of_its_generation_changes_nothing(models: Path, tmp_p
 
 
 def test_captions_have_as_many_tokens_as_they_must(models: Path) -> None:
-    decode = Decode(candidates=50, min_tokens=4, max_tokens=6)
+    decode = Decode(candidates=300, min_tokens=4, max_tokens=6)
     [captions] = HubCaptioner(f"hf:{models / 'blip'}", decode).caption(IMAGES[:1], KEYS[:1])
 
     assert {caption.tokens for caption in captions} == {4, 5, 6}
@@ -175,27 +176,60 @@ def _spoil(monkeypatch: pytest.MonkeyPatch, bad: Callable[[list[Any]], bool]) ->
     monkeypatch.setattr(transformers.BlipProcessor, "__call__", spoilt)
 
 
-@pytest.mark.parametrize(("room", "sizes"), [(2, [8, 4, 2, 2, 2, 2, 2, 2]), (0, None)])
 def test_a_batch_without_room_is_halved_from_then_on(
-    models: Path, monkeypatch: pytest.MonkeyPatch, room: int, sizes: list[int] | None
+    models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     captioner = HubCaptioner(f"hf:{models / 'blip'}", GREEDY, batch=8)
     plain = captioner.caption(IMAGES[:1] * 12, ["a"] * 12)
-    seen = []
+    sizes = _cramp(monkeypatch, lambda pixels: len(pixels) > 2)
+
+    captions = captioner.caption(IMAGES[:1] * 12, ["a"] * 12)
+
+    assert texts(captions) == texts(plain)
+    assert sizes == [8, 4, 2, 2, 2, 2, 2, 2]
+
+
+def test_an_image_without_room_fails_alone_and_slows_nothing(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captioner = HubCaptioner(f"hf:{models / 'blip'}", GREEDY, batch=3)
+    plain = captioner.caption(IMAGES * 2, KEYS * 2)
+    white = encoded(Image.new("RGB", (40, 40), "white"))
+    sizes = _cramp(monkeypatch, lambda pixels: bool((pixels[:, 0].amin((1, 2)) > 1.9).any()))
+
+    captions = captioner.caption([IMAGES[0], white, IMAGES[2], *IMAGES], KEYS * 2)
+
+    assert captions[1] == [Caption("", 0, failure="out_of_memory")]
+    assert texts(captions[:1] + captions[2:]) == texts(plain[:1] + plain[2:])
+    assert sizes == [3, 2, 1, 1, 1, 3]
+
+
+def _cramp(monkeypatch: pytest.MonkeyPatch, full: Callable[[Any], bool]) -> list[int]:
+    """Let BLIP run out of memory, and return the sizes of the batches that it is given."""
+    sizes: list[int] = []
     generate = transformers.BlipForConditionalGeneration.generate
 
     def cramped(self: Any, pixel_values: Any, **options: Any) -> Any:
-        seen.append(len(pixel_values))
-        if len(pixel_values) > room:
+        sizes.append(len(pixel_values))
+        if full(pixel_values):
             raise torch.OutOfMemoryError
         return generate(self, pixel_values=pixel_values, **options)
 
     monkeypatch.setattr(transformers.BlipForConditionalGeneration, "generate", cramped)
-    captions = captioner.caption(IMAGES[:1] * 12, ["a"] * 12)
+    return sizes
 
-    failed = [[Caption("", 0, failure="out_of_memory")]] * 12
-    assert texts(captions) == texts(plain if room else failed)
-    assert captions == failed or seen == sizes
+
+def test_a_device_that_is_lost_is_no_images_fault(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captioner = HubCaptioner(f"hf:{models / 'blip'}", GREEDY)
+
+    def lose(*_: Any, **__: Any) -> Any:
+        raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(transformers.BlipForConditionalGeneration, "generate", lose)
+    with pytest.raises(torch.AcceleratorError):
+        captioner.caption(IMAGES, KEYS)
 
 
 def test_all_that_made_a_caption_is_told(models: Path, tmp_path: Path) -> None:
@@ -208,6 +242,18 @@ def test_all_that_made_a_caption_is_told(models: Path, tmp_path: Path) -> None:
     assert spec["prompt"] == "Describe this image in one sentence."
     assert spec["dtype"] == "float32"
     assert spec["preprocess"]["size"] == {"shortest_edge": 16}
+
+
+@pytest.mark.parametrize("decode", [NUCLEUS, GREEDY, BEAM], ids=lambda decode: decode.strategy)
+def test_the_built_in_model_writes_the_same_with_the_same_weights(
+    models: Path, decode: Decode
+) -> None:
+    ours = open_captioner(f"blip:{models / 'blip'}", decode).caption(IMAGES, KEYS)
+    theirs = open_captioner(f"hf:{models / 'blip'}", decode).caption(IMAGES, KEYS)
+
+    for one, other in zip(flat(ours), flat(theirs), strict=True):
+        assert replace(one, logprob=None) == replace(other, logprob=None)
+        assert other.logprob in (None, pytest.approx(one.logprob, abs=1e-3))
 
 
 def test_an_opened_captioner_is_checked(models: Path) -> None:

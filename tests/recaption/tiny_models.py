@@ -22,7 +22,7 @@ CHAT = """{% for m in messages %}USER : {% for c in m['content'] -%}
 _WORDS = (*LETTERS, "USER", "ASSISTANT", ":", "Describe", "this", "image", "in", "one", "sentence.")
 _LAYER: dict[str, Any] = {
     "hidden_size": 16,
-    "intermediate_size": 16,
+    "intermediate_size": 64,
     "num_hidden_layers": 1,
     "num_attention_heads": 2,
 }
@@ -48,7 +48,7 @@ def write_blip(folder: Path) -> None:
     config = transformers.BlipConfig(text_config=text, vision_config=vision, projection_dim=8)
     transformers.BlipForConditionalGeneration(config).save_pretrained(folder)
     images = transformers.BlipImageProcessorPil(size={"height": 16, "width": 16})
-    tokenizer = transformers.BertTokenizer(str(folder / "vocab.txt"))
+    tokenizer = transformers.BertTokenizer(str(folder / "vocab.txt"), bos_token="[DEC]")
     transformers.BlipProcessor(images, tokenizer).save_pretrained(folder)
 
 
