@@ -20,8 +20,8 @@ BATCH = 32
 TOKENS = 20
 TEXT_TOKENS = 16
 TEXTS = 2
-REPEATS = 5
-EMBEDDING_SCALE = 12.0
+REPEATS = 3
+EMBEDDING_SCALE = 20.0
 """With it, the nucleus of 0.9 has tens of tokens."""
 
 
