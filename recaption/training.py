@@ -29,6 +29,7 @@ REPORT = "training.json"
 CALIBRATION = "calibration.json"
 PIXELS = "pixels.raw"
 
+BERT_WIDTH = 768
 FORMAT = 1  # of checkpoints, and of what is learnt by them
 
 
@@ -130,7 +131,7 @@ def _learn(
     trainer = Trainer(material.feed, tokenizer.specials, folder, steps, seed, say)
     mark = fingerprint(FORMAT, config, tokenizer.digest, material.digest, seed, settings.pretrain)
     torch.manual_seed(seed)
-    model = Blip(config).to(material.feed.device)
+    model = scale_to_width(Blip(config)).to(material.feed.device)
     learnt = np.concatenate([material.rows["noisy"], clean])
     losses = {"pretrain": trainer.run(settings.pretrain, model, learnt, mark)}
     models = {
@@ -141,6 +142,22 @@ def _learn(
         own = fingerprint(mark, stage)
         losses[stage.section] = trainer.run(stage, models[stage.section], clean, own)
     return models, losses
+
+
+def scale_to_width(model: Blip) -> Blip:
+    """Scale a new model's matrices, in place, to its widths.
+
+    BERT's initial deviation, 0.02, is for its width of 768; so much smaller inputs add up to as
+    much where fewer of them do, if each counts more.  At width 96 this halves the steps until
+    contrast is learnt.
+    """
+    widths = {"vision": model.config.vision_width}
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith("weight") and parameter.ndim == 2:
+                width = widths.get(name.partition(".")[0], model.config.text_width)
+                parameter.mul_((BERT_WIDTH / width) ** 0.5)
+    return model
 
 
 def make_tokenizer(settings: Vocabulary, captions: Iterable[str], max_tokens: int) -> Tokenizer:
