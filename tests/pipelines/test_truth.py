@@ -48,8 +48,8 @@ def test_a_samples_captions_are_held_against_its_truth(tmp_path: Path) -> None:
 
     assert told is not None
     kinds = {kind["noise"]: kind for kind in told["kinds"]}
-    planted = {row["key"]: row for row in pq.read_table(tmp_path / "in").to_pylist()}
-    red = [row["colour"] == "red" for row in planted.values() if row["noise"] == "clean"]
+    planted = pq.read_table(tmp_path / "in" / "00000.parquet").to_pylist()
+    red = [row["colour"] == "red" for row in planted if row["noise"] == "clean"]
     assert kinds["clean"]["raw"] == 1
     assert kinds["clean"]["synthetic"] == pytest.approx(np.mean(red), abs=0.02)
     assert 0.2 < kinds["spurious"]["raw"] < 0.8
