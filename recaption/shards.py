@@ -22,6 +22,7 @@ from recaption.captions import (
     SCORED_BY,
     captions_path,
     note_of,
+    read_provenance,
     with_note,
     write_table,
 )
@@ -30,8 +31,16 @@ from recaption.parts import Parts, Places
 
 
 def digest_of(spec: Mapping[str, Any]) -> str:
-    """Return what tells one captioner or scorer from another: 16 hexadecimal digits."""
+    """Return 16 hexadecimal digits for a captioner's or scorer's spec."""
     return hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def identity_of(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what makes a captioner or scorer another: not where it lies, nor what it runs on."""
+    incidental = {"device", "versions"}
+    if spec.get("weights_sha256"):
+        incidental |= {"captioner", "scorer"}
+    return {name: value for name, value in spec.items() if name not in incidental}
 
 
 def generate_shard(
@@ -65,7 +74,7 @@ def generate_shard(
             table["candidates"], lambda one: pc.is_valid(one.field("failure"))
         )
     elif not overwrite:
-        _refuse_others(table, maker, captions_path(run.output, shard.name))
+        _refuse_others(table, captioner.spec, run.output, shard)
     at = np.flatnonzero(lacking)
 
     def ask(some: Places) -> pa.Table:
@@ -87,7 +96,7 @@ def score_shard(run: FilterRun, shard: Shard, scorer: Scorer) -> int:
 
     The image is encoded once for its raw caption and all candidates.
     """
-    rows, table, by = run.rows(shard), _read(run, shard), digest_of(scorer.spec)
+    rows, table, by = run.rows(shard), _read(run, shard), digest_of(identity_of(scorer.spec))
     at = np.flatnonzero(_unscored(table, same=note_of(table.schema, SCORED_BY) == by))
     texts = _texts(table.take(pa.array(at)))
 
@@ -141,14 +150,21 @@ def _read(run: FilterRun, shard: Shard) -> pa.Table:
     return pq.read_table(path).combine_chunks()
 
 
-def _refuse_others(table: pa.Table, maker: str, path: Path) -> None:
+def _refuse_others(table: pa.Table, spec: Mapping[str, Any], output: Path, shard: Shard) -> None:
+    """Refuse to add to the captions of another captioner."""
     each = table["candidates"].combine_chunks().flatten()
-    others = set(pc.unique(each.field("captioner")).to_pylist()) - {maker, None}
+    makers = set(pc.unique(each.field("captioner")).to_pylist())
+    known, own = read_provenance(output).get("captioners", {}), identity_of(spec)
+    others = [
+        maker
+        for maker in sorted(makers - {digest_of(spec)})
+        if maker not in known or identity_of(known[maker]) != own
+    ]
     if others:
         raise RecipeError(
-            f"{path} must hold captions of one captioner, got those of {', '.join(sorted(others))} "
-            f"while this one is {maker}; say --overwrite to replace them, or --retry-failed to ask "
-            "this one for what failed"
+            f"{captions_path(output, shard.name)} must hold captions of one captioner, got those "
+            f"of {', '.join(others)} in provenance.json while this one is {digest_of(spec)}; say "
+            "--overwrite to replace them, or --retry-failed to ask this one for what failed"
         )
 
 
