@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,9 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+
+import pipelines.arguments
+import recaption.arguments
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -103,6 +107,17 @@ def test_a_recipe_in_the_readme_is_one(recipe: str, clone: Path) -> None:
     assert "kept" in printed
     assert (clone / name / "shards" / "sizes.json").is_file() == ("materialise" in recipe)
     assert (clone / name / "tables" / "merged_captions").is_dir() == ("merge_captions" in recipe)
+
+
+def test_the_commands_for_large_models_are_understood() -> None:
+    verbs = {"recaption": recaption.arguments.parser(), "pipelines": pipelines.arguments.parser()}
+    lines = [line for block in blocks("bash") for line in block.splitlines()]
+
+    for line in lines:
+        package, _, options = line.partition("-m ")[2].partition(" ")
+        verbs[package].parse_args(shlex.split(options))
+
+    assert len(lines) > 5
 
 
 def test_the_tree_names_every_folder() -> None:
