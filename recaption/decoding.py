@@ -2,7 +2,7 @@
 
 A step of the model costs one token: keys and values of what is written are kept, and those of an
 image are made once and asked by all of its candidates.  Nothing waits for the device but, every
-`CHECK_EVERY` tokens, the question whether all captions have ended.
+`CHECK_EVERY` tokens, the question which captions have ended; those make room.
 
 Sampling is by inverse CDF, with numbers that depend on the seed, the sample's key, the draw and the
 token's place only: a caption is the same whatever shares its batch.
@@ -22,13 +22,17 @@ from recaption.config import Decode
 from recaption.text import Cache
 
 CHECK_EVERY = 4
-"""Tokens between two looks at whether all captions have ended; each look waits for the device."""
+"""Tokens between two looks at which captions have ended; each look waits for the device."""
+
+MAX_GOING_SHARE = 0.75
+"""Where no more of the images are still being written, the others' room is given up."""
 
 _NEVER = -1e9
 _LIKELIEST = (128, 1024)
 """Tokens that are sorted at first, on a CPU; all are where these are too few for the nucleus."""
 
-_Choose = Callable[[torch.Tensor, int], torch.Tensor]
+_Choose = Callable[[torch.Tensor, int, torch.Tensor], torch.Tensor]
+"""Choose tokens by logits, of a step, of those of all rows that are still written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +143,14 @@ class _Writer:
         if step < self.decode.min_tokens:
             scores[:, self.end] = -torch.inf
 
+    def keep(self, images: torch.Tensor, copies: int) -> torch.Tensor:
+        """Go on with some images only, and return which rows those are."""
+        rows = (images[:, None] * copies + torch.arange(copies, device=self.device)).flatten()
+        self.images = [one.index_select(1, images) for one in self.images]
+        self.cache = Cache(self.cache.states.index_select(2, rows), self.cache.length)
+        self.ids, self._likely = self.ids[rows], self._likely[: len(rows)]
+        return rows
+
     def advance(self, step: int) -> None:
         """Read the token that was written at a step."""
         if step + 1 < self.decode.max_tokens:
@@ -151,25 +163,34 @@ class _Writer:
 
 
 def _walk(writer: _Writer, choose: _Choose) -> list[list[Written]]:
-    """Write one token after the other."""
-    done = torch.zeros(len(writer.ids), dtype=torch.bool, device=writer.device)
-    total = torch.zeros(len(writer.ids), device=writer.device)
+    """Write one token after the other; images whose captions have all ended make room."""
+    copies = writer.decode.candidates
+    ids, totals = writer.ids.clone(), torch.zeros(len(writer.ids), device=writer.device)
+    rows = torch.arange(len(ids), device=writer.device)  # those that are being written
+    total, done = totals.clone(), rows < 0
     for step in range(writer.decode.max_tokens):
         log_sums, raw = writer.log_sums(), writer.logits
         allowed = raw if writer.decode.repetition_penalty == 1.0 else raw.clone()
         writer.allow(allowed, step)
-        token = choose(allowed, step)
+        token = choose(allowed, step, rows)
         gain = raw.gather(1, token[:, None])[:, 0] - log_sums
         total += gain.masked_fill(done, 0.0)
         writer.ids[:, writer.begun + step] = token.masked_fill(done, writer.end)
         done |= token == writer.end
-        if step % CHECK_EVERY == CHECK_EVERY - 1 and done.all():
-            break
+        if step % CHECK_EVERY == CHECK_EVERY - 1:
+            going = (~done).view(-1, copies).any(1).nonzero()[:, 0]
+            if len(going) * copies <= MAX_GOING_SHARE * len(rows):
+                ids[rows], totals[rows] = writer.ids, total
+                kept = writer.keep(going, copies)
+                rows, total, done = rows[kept], total[kept], done[kept]
+            if not len(going):
+                break
         writer.advance(step)
-    return _written(writer, writer.ids, total, writer.decode.candidates)
+    ids[rows], totals[rows] = writer.ids, total
+    return _written(ids[:, writer.begun :], totals, writer.end, copies)
 
 
-def _argmax(logits: torch.Tensor, _: int) -> torch.Tensor:
+def _argmax(logits: torch.Tensor, _step: int, _rows: torch.Tensor) -> torch.Tensor:
     if logits.device.type == "cpu":  # where NumPy's takes a tenth of the time
         return torch.from_numpy(logits.numpy().argmax(-1))
     return logits.argmax(-1)
@@ -181,13 +202,13 @@ class _Nucleus:
     def __init__(self, decode: Decode, drawn: torch.Tensor) -> None:
         self.top_p, self.temperature, self.drawn = decode.top_p, decode.temperature, drawn
 
-    def __call__(self, logits: torch.Tensor, step: int) -> torch.Tensor:
+    def __call__(self, logits: torch.Tensor, step: int, rows: torch.Tensor) -> torch.Tensor:
         scaled = logits if self.temperature == 1.0 else logits / self.temperature
-        likely, drawn = scaled.softmax(-1), self.drawn[:, step]
+        likely, drawn = scaled.softmax(-1), self.drawn[rows, step]
         if likely.device.type != "cpu":  # where to ask whether a few tokens are enough is to wait
             return self._draw(likely.sort(-1, descending=True), drawn)
         chosen = torch.empty(len(likely), dtype=torch.int64)
-        rows = torch.arange(len(likely))
+        rows = torch.arange(len(likely))  # those whose token is not chosen yet
         for width in (*_LIKELIEST, likely.shape[1]):
             first = likely[rows].topk(min(width, likely.shape[1]))
             enough = (first[0].sum(-1) >= self.top_p) | (width >= likely.shape[1])
@@ -261,7 +282,8 @@ def _search(
             break
         writer.advance(step)
     kept = decode.candidates
-    return _written(writer, found.ids[:, :kept].flatten(0, 1), found.totals[:, :kept], kept)
+    ids = found.ids[:, :kept, writer.begun :].flatten(0, 1)
+    return _written(ids, found.totals[:, :kept].flatten(), end, kept)
 
 
 def _best(
@@ -288,12 +310,12 @@ def _take(rows: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
 
 
 def _written(
-    writer: _Writer, ids: torch.Tensor, totals: torch.Tensor, candidates: int
+    ids: torch.Tensor, totals: torch.Tensor, end: int, candidates: int
 ) -> list[list[Written]]:
     """Bring captions to the host."""
     found = []
-    for row, total in zip(ids[:, writer.begun :].tolist(), totals.flatten().tolist(), strict=True):
-        tokens = row[: row.index(writer.end)] if writer.end in row else row
+    for row, total in zip(ids.tolist(), totals.tolist(), strict=True):
+        tokens = row[: row.index(end)] if end in row else row
         finish = "stop" if len(tokens) < len(row) else "length"
         found.append(Written(tokens, total, finish))
     return [found[at : at + candidates] for at in range(0, len(found), candidates)]
