@@ -9,6 +9,7 @@ token's place only: a caption is the same whatever shares its batch.
 """
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -28,6 +29,7 @@ MAX_GOING_SHARE = 0.75
 """Where no more of the images are still being written, the others' room is given up."""
 
 _NEVER = -1e9
+_WORTHWHILE_LINES = 4
 _LIKELIEST = (128, 1024)
 """Tokens that are sorted at first, on a CPU; all are where these are too few for the nucleus."""
 
@@ -210,7 +212,7 @@ class _Nucleus:
         chosen = torch.empty(len(likely), dtype=torch.int64)
         rows = torch.arange(len(likely))  # those whose token is not chosen yet
         for width in (*_LIKELIEST, likely.shape[1]):
-            first = likely[rows].topk(min(width, likely.shape[1]))
+            first = _topk(likely[rows], min(width, likely.shape[1]))
             enough = (first[0].sum(-1) >= self.top_p) | (width >= likely.shape[1])
             chosen[rows] = self._draw(first, drawn[rows])
             rows = rows[~enough]
@@ -298,10 +300,29 @@ def _best(
     """
     count, beams = sums.shape
     number_each = min(number, scores.shape[1])
-    each, token = (one.view(count, beams, -1) for one in scores.topk(number_each))
+    each, token = (one.view(count, beams, -1) for one in _topk(scores, number_each))
     best, place = (each + sums[..., None]).flatten(1).topk(number)
     start = torch.arange(beams, device=sums.device)[:, None] * scores.shape[1]
     return best, (token + start).flatten(1).gather(1, place)
+
+
+def _topk(scores: torch.Tensor, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the largest of each row and their places, sorted; `Tensor.topk`, faster on a CPU.
+
+    The largest are in those columns of a table of the row whose maxima are largest.
+    """
+    lines = math.isqrt(scores.shape[1] // number)  # so that table and columns are as many
+    if scores.device.type != "cpu" or lines < _WORTHWHILE_LINES:
+        best = scores.topk(number)
+        return best.values, best.indices
+    columns = scores.shape[1] // lines
+    table = scores[:, : lines * columns]
+    highest = table.view(len(scores), lines, columns).amax(1).topk(number).indices
+    line = torch.arange(0, lines * columns, columns)[:, None]
+    rest = torch.arange(lines * columns, scores.shape[1]).expand(len(scores), -1)
+    places = torch.cat(((highest[:, None] + line).flatten(1), rest), 1)
+    best = scores.gather(1, places).topk(number)
+    return best.values, places.gather(1, best.indices)
 
 
 def _take(rows: torch.Tensor, order: torch.Tensor) -> torch.Tensor:

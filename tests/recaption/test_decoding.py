@@ -254,6 +254,17 @@ def test_an_imported_captioner_writes_what_transformers_writes(
     assert [(one.tokens, one.finish) for image in found for one in image] == expected
 
 
+@pytest.mark.parametrize(("columns", "number"), [(30, 2), (101, 6), (1000, 7), (1000, 1000)])
+def test_the_largest_are_found_as_torch_finds_them(columns: int, number: int) -> None:
+    scores = torch.randn(5, columns, generator=torch.Generator().manual_seed(0))
+    scores[:, 3] = -torch.inf
+
+    values, places = decoding._topk(scores, number)  # noqa: SLF001
+
+    assert torch.equal(values, scores.topk(number).values)
+    assert torch.equal(scores.gather(1, places), values)
+
+
 def test_no_images_no_captions(model: Any) -> None:
     assert write(model, decode(), rows=[]) == []
 
