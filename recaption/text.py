@@ -25,11 +25,13 @@ class Cache:
 
     states: torch.Tensor
     length: int = 0
+    _spare: torch.Tensor | None = None
 
     def reorder(self, texts: torch.Tensor) -> None:
         """Put `texts[i]`'s tokens in the place of text i."""
-        so_far = self.states[..., : self.length, :]
-        so_far.copy_(so_far.index_select(2, texts))
+        spare = torch.empty_like(self.states) if self._spare is None else self._spare
+        torch.index_select(self.states, 2, texts, out=spare)
+        self.states, self._spare = spare, self.states
 
     def repeat(self, times: int) -> "Cache":
         """Return a cache that holds each text `times` times, one beside the other."""
