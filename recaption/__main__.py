@@ -55,7 +55,19 @@ def _train(run: FilterRun, settings: Settings, options: argparse.Namespace) -> N
         say=_say,
         device=options.device,
     )
-    _say(f"models in {folder}; the filter: {report['calibration']}")
+    _say(_calibrated(report["calibration"]))
+    _say(f"models: {folder}")
+
+
+def _calibrated(told: dict[str, Any]) -> str:
+    """Say what the filter is worth."""
+    auc = ", ".join(f"{kind} {value:.3f}" for kind, value in told["auc"].items())
+    short = "" if told["reached"] else f", short of the {told['asked_precision']:.0%} asked for"
+    return (
+        f"filter: AUC of {told['num_positives']:,} held-out pairs against others: {auc}; matched "
+        f"from {told['threshold']:.3f} on, which keeps {told['recall']:.0%} of what matches at a "
+        f"precision of {told['precision']:.0%}{short}"
+    )
 
 
 def _generate(run: FilterRun, settings: Settings, options: argparse.Namespace) -> None:
