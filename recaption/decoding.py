@@ -30,6 +30,8 @@ MAX_GOING_SHARE = 0.75
 
 _NEVER = -1e9
 _WORTHWHILE_LINES = 4
+_HOST = "cpu"
+"""The device that need not be waited for."""
 _LIKELIEST = (128, 1024)
 """Tokens that are sorted at first, on a CPU; all are where these are too few for the nucleus."""
 
@@ -102,9 +104,8 @@ def uniforms(seed: int, keys: Sequence[str], draws: int, steps: int) -> NDArray[
         for draw in range(draws)
     ]
     bits = np.frombuffer(b"".join(rows), "<u4").reshape(len(rows), steps)
-    return (bits >> 9).astype(np.float32) * np.float32(
-        2**-23
-    )  # so a product stays below its factor
+    # 23 bits, so that a number times a mass stays below the mass, rounded too
+    return (bits >> 9).astype(np.float32) * np.float32(2**-23)
 
 
 class _Writer:
@@ -193,7 +194,7 @@ def _walk(writer: _Writer, choose: _Choose) -> list[list[Written]]:
 
 
 def _argmax(logits: torch.Tensor, _step: int, _rows: torch.Tensor) -> torch.Tensor:
-    if logits.device.type == "cpu":  # where NumPy's takes a tenth of the time
+    if logits.device.type == _HOST:  # where NumPy's takes a tenth of the time
         return torch.from_numpy(logits.numpy().argmax(-1))
     return logits.argmax(-1)
 
@@ -207,17 +208,16 @@ class _Nucleus:
     def __call__(self, logits: torch.Tensor, step: int, rows: torch.Tensor) -> torch.Tensor:
         scaled = logits if self.temperature == 1.0 else logits / self.temperature
         likely, drawn = scaled.softmax(-1), self.drawn[rows, step]
-        if likely.device.type != "cpu":  # where to ask whether a few tokens are enough is to wait
+        if likely.device.type != _HOST:  # where to ask whether a few tokens are enough is to wait
             return self._draw(likely.sort(-1, descending=True), drawn)
         chosen = torch.empty(len(likely), dtype=torch.int64)
         rows = torch.arange(len(likely))  # those whose token is not chosen yet
-        for width in (*_LIKELIEST, likely.shape[1]):
-            first = _topk(likely[rows], min(width, likely.shape[1]))
-            enough = (first[0].sum(-1) >= self.top_p) | (width >= likely.shape[1])
+        widths = iter((*_LIKELIEST, likely.shape[1]))
+        while len(rows):
+            width = min(next(widths), likely.shape[1])
+            first = _topk(likely[rows], width)
             chosen[rows] = self._draw(first, drawn[rows])
-            rows = rows[~enough]
-            if not len(rows):
-                break
+            rows = rows[(first[0].sum(-1) < self.top_p) & (width < likely.shape[1])]
         return chosen
 
     def _draw(self, ranked: tuple[torch.Tensor, torch.Tensor], drawn: torch.Tensor) -> torch.Tensor:
@@ -246,6 +246,10 @@ class _Found:
         self.totals = torch.cat((self.totals, totals), 1).gather(1, order)
         self.ids = _take(torch.cat((self.ids, ids), 1), order)
 
+    def best(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return ids, (images x number, room), and totals of the best captions of each image."""
+        return self.ids[:, :number].flatten(0, 1), self.totals[:, :number].flatten()
+
 
 def _search(
     model: Blip, states: torch.Tensor, decode: Decode, begin: Sequence[int], end: int
@@ -261,6 +265,7 @@ def _search(
     sums[:, 0] = 0.0  # all beams are the same at first
     totals = torch.zeros_like(sums)
     going = torch.ones(count, 1, dtype=torch.bool, device=writer.device)
+    may_end = torch.arange(2 * beams, device=writer.device) < beams
     first_row = torch.arange(count, device=writer.device)[:, None] * beams
     for step in range(decode.max_tokens):
         ahead = writer.logits.sub_(writer.log_sums()[:, None])
@@ -272,7 +277,7 @@ def _search(
         ids = _take(writer.ids.view(count, beams, -1), beam)
         ids[..., writer.begun + step] = token
         ended = (token == end) | (step + 1 == decode.max_tokens)
-        judged = (ended & going).index_fill(1, first_row.new_tensor(range(beams, 2 * beams)), False)
+        judged = ended & going & may_end
         reached = totals.gather(1, beam) + gain
         found.add((best / (step + 1)).masked_fill(~judged, _NEVER), reached, ids)
         sums, order = (best + ended * _NEVER).topk(beams)
@@ -283,9 +288,8 @@ def _search(
         if step % CHECK_EVERY == CHECK_EVERY - 1 and not going.any():
             break
         writer.advance(step)
-    kept = decode.candidates
-    ids = found.ids[:, :kept, writer.begun :].flatten(0, 1)
-    return _written(ids, found.totals[:, :kept].flatten(), end, kept)
+    ids, totals = found.best(decode.candidates)
+    return _written(ids[:, writer.begun :], totals, end, decode.candidates)
 
 
 def _best(
@@ -312,7 +316,7 @@ def _topk(scores: torch.Tensor, number: int) -> tuple[torch.Tensor, torch.Tensor
     The largest are in those columns of a table of the row whose maxima are largest.
     """
     lines = math.isqrt(scores.shape[1] // number)  # so that table and columns are as many
-    if scores.device.type != "cpu" or lines < _WORTHWHILE_LINES:
+    if scores.device.type != _HOST or lines < _WORTHWHILE_LINES:
         best = scores.topk(number)
         return best.values, best.indices
     columns = scores.shape[1] // lines

@@ -124,6 +124,14 @@ def test_an_image_that_cannot_be_read_fails_alone(folder: str) -> None:
     ]
 
 
+def test_a_batch_of_which_no_image_can_be_read_fails(folder: str) -> None:
+    captioner = BlipCaptioner(folder, decode(), batch=2)
+
+    captions = captioner.caption([b"", b"GIF89a", IMAGES[0]], KEYS[:3])
+
+    assert [one.failure for [one] in captions] == ["undecodable", "undecodable", None]
+
+
 def test_an_image_that_the_model_fails_on_fails_alone(
     folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
