@@ -2,7 +2,8 @@
 
 import io
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -20,13 +21,25 @@ Image.init()  # with `formats` given, Pillow looks no further than the plugins l
 
 def read_rgb(data: bytes) -> Image.Image:
     """Decode an image that is known to be decodable, of whatever size and colour mode."""
-    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # its size was judged before
+    with trusting():
+        return decode_rgb(data)
+
+
+@contextmanager
+def trusting() -> Iterator[None]:
+    """Let Pillow read images of any size, and be silent; it is told so for all threads at once."""
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # sizes were judged before
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about odd metadata
-            return _rgb(upright(Image.open(io.BytesIO(data), formats=FORMATS)))
+            yield
     finally:
         Image.MAX_IMAGE_PIXELS = before
+
+
+def decode_rgb(data: bytes) -> Image.Image:
+    """As `read_rgb`, for threads, while the one that started them is `trusting`."""
+    return _rgb(upright(Image.open(io.BytesIO(data), formats=FORMATS)))
 
 
 def upright(image: Image.Image) -> Image.Image:

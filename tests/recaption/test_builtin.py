@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,14 @@ def test_what_is_empty_is_a_failure(tmp_path: Path) -> None:
     [[caption]] = BlipCaptioner(str(tmp_path), decode(min_tokens=0)).caption(IMAGES[:1], KEYS[:1])
 
     assert caption == Caption("", 0, pytest.approx(0.0), 0, "stop", "empty")
+
+
+def test_reading_by_threads_leaves_pillows_settings_as_they_were(folder: str) -> None:
+    limit, filters = Image.MAX_IMAGE_PIXELS, list(warnings.filters)
+
+    BlipCaptioner(folder, decode(), batch=2).caption(IMAGES, KEYS)
+
+    assert (Image.MAX_IMAGE_PIXELS, list(warnings.filters)) == (limit, filters)
 
 
 def test_no_images_no_answers(folder: str) -> None:
