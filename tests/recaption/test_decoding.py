@@ -15,7 +15,7 @@ from recaption.config import Decode
 torch = pytest.importorskip("torch", reason="needs the extra recaption")
 transformers = pytest.importorskip("transformers", reason="needs the extra recaption")
 
-from recaption import decoding  # noqa: E402  # needs torch
+from recaption import decoding, writing  # noqa: E402  # needs torch
 from recaption.decoding import Written, generate, uniforms  # noqa: E402
 from recaption.weights import open_model  # noqa: E402
 from tests.recaption import published, tiny  # noqa: E402
@@ -188,7 +188,8 @@ def test_what_is_done_on_a_gpu_gives_the_same(
 ) -> None:
     expected = write(model, decode(**how))
 
-    monkeypatch.setattr(decoding, "_HOST", "another device")
+    for module in (decoding, writing):
+        monkeypatch.setattr(module, "HOST", "another device")
 
     assert write(model, decode(**how)) == expected
 
@@ -291,7 +292,7 @@ def test_the_largest_are_found_as_torch_finds_them(columns: int, number: int) ->
     scores = torch.randn(5, columns, generator=torch.Generator().manual_seed(0))
     scores[:, 3] = -torch.inf
 
-    values, places = decoding._topk(scores, number)  # noqa: SLF001
+    values, places = writing.largest(scores, number)
 
     assert torch.equal(values, scores.topk(number).values)
     assert torch.equal(scores.gather(1, places), values)
