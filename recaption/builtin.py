@@ -13,13 +13,15 @@ from typing import Any, TypeVar
 import numpy as np
 import PIL
 import torch
+from PIL import Image
 
 from filters.rule import RecipeError
 from recaption.captioner import Caption, Score
 from recaption.config import Decode
 from recaption.decoding import Written, generate
 from recaption.packing import pack
-from recaption.pixels import read_square, scale_colours
+from recaption.pictures import read_rgb
+from recaption.pixels import scale_colours
 from recaption.weights import open_model
 from recaption.wordpiece import Tokenizer
 
@@ -74,12 +76,10 @@ class _Reader:
             An image's place, and what was done, or the name of its failure.
         """
         for places, squares in self._read_ahead(images):
-            readable = [
-                place for place, one in zip(places, squares, strict=True) if one is not None
-            ]
-            yield from ((place, "undecodable") for place in set(places).difference(readable))
-            seen = [one for one in squares if one is not None]
-            yield from zip(readable, self._done(seen, readable, do), strict=True)
+            seen = {at: one for at, one in zip(places, squares, strict=True) if one is not None}
+            yield from ((place, "undecodable") for place in places if place not in seen)
+            done = self._done(list(seen.values()), list(seen), do)
+            yield from zip(seen, done, strict=True)
 
     def _done(
         self,
@@ -94,6 +94,8 @@ class _Reader:
                 pixels = torch.from_numpy(np.stack(squares)).to(self.device, non_blocking=True)
                 pixels = scale_colours(pixels, self._package.mean, self._package.std)
                 return do(self.model.encode_image(pixels.to(self.dtype)), places)
+        except torch.AcceleratorError:  # the device is lost, for all images
+            raise
         except RuntimeError as error:  # torch's, out of memory too
             if len(squares) == 1:
                 lacks_room = isinstance(error, torch.OutOfMemoryError)
@@ -114,8 +116,10 @@ class _Reader:
             yield _collected(*last)
 
     def _read(self, image: bytes) -> Any:
+        side = self.model.config.image_px
         try:
-            return read_square(image, self.model.config.image_px)
+            picture = read_rgb(image).resize((side, side), Image.Resampling.BICUBIC)
+            return np.asarray(picture).transpose(2, 0, 1)
         except Exception:  # Pillow raises far more than OSError
             return None
 
