@@ -44,6 +44,8 @@ class Blip(nn.Module):
                 initialise(head)
         if config.decoder:
             self.word_head = _WordHead(config)
+        self.packed_words: nn.Module | None = None
+        """The last layer as `recaption.packing` lays it out."""
 
     def encode_image(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return the states of images, (b, 1 + patches, vision_width); the first is the image's.
@@ -81,9 +83,10 @@ class Blip(nn.Module):
 
     def word_logits(self, states: torch.Tensor) -> torch.Tensor:
         """Turn states of the decoder into logits of the next token, float32."""
-        return functional.linear(
-            self.word_head(states), self.text.words.weight, self.word_head.bias
-        ).float()
+        states = self.word_head(states)
+        if self.packed_words is not None:
+            return self.packed_words(states)
+        return functional.linear(states, self.text.words.weight, self.word_head.bias).float()
 
     def clamp_temperature(self) -> None:
         """Bring the contrastive temperature back into its bounds; to be called before each step."""

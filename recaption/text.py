@@ -25,11 +25,13 @@ class Cache:
 
     states: torch.Tensor
     length: int = 0
+    _spare: torch.Tensor | None = None
 
     def reorder(self, texts: torch.Tensor) -> None:
         """Put `texts[i]`'s tokens in the place of text i."""
-        so_far = self.states[..., : self.length, :]
-        so_far.copy_(so_far.index_select(2, texts))
+        spare = torch.empty_like(self.states) if self._spare is None else self._spare
+        torch.index_select(self.states, 2, texts, out=spare)
+        self.states, self._spare = spare, self.states
 
     def repeat(self, times: int) -> "Cache":
         """Return a cache that holds each text `times` times, one beside the other."""
@@ -91,9 +93,9 @@ class TextStack(nn.Module):
 
     def new_cache(self, texts: int, max_tokens: int) -> Cache:
         """Return an empty cache, of the weights' device and type."""
-        width, like = self.words.weight.shape[1], self.layers[0].cross.query.weight
-        shape = (len(self.layers), 2, texts, self.heads, max_tokens, width // self.heads)
-        return Cache(like.new_zeros(shape))
+        width = self.words.weight.shape[1] // self.heads
+        shape = (len(self.layers), 2, texts, self.heads, max_tokens, width)
+        return Cache(self.words.weight.new_zeros(shape))
 
 
 class _Layer(nn.Module):
@@ -172,10 +174,11 @@ class _Mlp(nn.Module):
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.widen = nn.Linear(config.text_width, MLP_RATIO * config.text_width)
+        self.activate = nn.GELU()
         self.out = _Residual(config, MLP_RATIO * config.text_width)
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
-        return self.out(functional.gelu(self.widen(states)), states)
+        return self.out(self.activate(self.widen(states)), states)
 
 
 def _seen(

@@ -50,6 +50,7 @@ class _Layer(nn.Module):
         self.out = nn.Linear(width, width)
         self.mlp_norm = nn.LayerNorm(width, config.vision_epsilon)
         self.widen = nn.Linear(width, MLP_RATIO * width)
+        self.activate = nn.GELU()
         self.narrow = nn.Linear(MLP_RATIO * width, width)
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
@@ -60,7 +61,7 @@ class _Layer(nn.Module):
         query, key, value = fused.permute(2, 0, 3, 1, 4)
         attended = functional.scaled_dot_product_attention(query, key, value)
         states = states + self.out(attended.transpose(1, 2).reshape(count, length, width))
-        return states + self.narrow(functional.gelu(self.widen(self.mlp_norm(states))))
+        return states + self.narrow(self.activate(self.widen(self.mlp_norm(states))))
 
 
 def _initialise(module: nn.Module) -> None:

@@ -22,11 +22,10 @@ from safetensors.torch import load_file, save
 from filters.rule import RecipeError
 from recaption.blip import Blip
 from recaption.config import BlipConfig
+from recaption.pixels import CLIP_MEAN, CLIP_STD
 
 FORMAT = 1
 CONFIG, WEIGHTS, VOCABULARY = "config.json", "model.safetensors", "vocab.txt"
-MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-"""Of the pixels of CLIP's training images (openai/CLIP, clip.py), which BLIP takes over."""
 IMPORTED_TOKENS = 64
 """Positions kept of a published model, which has 512 and was trained on at most 40."""
 
@@ -41,8 +40,8 @@ class Package:
     model: Blip
     vocabulary: Sequence[str]
     """Tokens by id, specials included."""
-    mean: tuple[float, float, float] = MEAN
-    std: tuple[float, float, float] = STD
+    mean: tuple[float, float, float] = CLIP_MEAN
+    std: tuple[float, float, float] = CLIP_STD
     """Of pixels in [0, 1], for red, green and blue."""
     origin: str = ""
     """What it was imported from, with the commit of a hub id."""
@@ -319,11 +318,13 @@ def _pixels(source: str, local: Mapping[str, bool]) -> Any:
     try:
         processor, _ = ImageProcessingMixin.get_image_processor_dict(source, **local)
     except (OSError, ValueError):  # it has none
-        return MEAN, STD
+        return CLIP_MEAN, CLIP_STD
     if processor.get("resample", _BICUBIC) != _BICUBIC:
         told = f"images resampled by {processor['resample']}"
         raise _refused(source, told, "only bicubic can be imported")
-    return tuple(processor.get("image_mean", MEAN)), tuple(processor.get("image_std", STD))
+    return tuple(processor.get("image_mean", CLIP_MEAN)), tuple(
+        processor.get("image_std", CLIP_STD)
+    )
 
 
 def _vocabulary(tokenizer: Any, config: Any, source: str) -> list[str]:
