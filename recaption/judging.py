@@ -7,7 +7,8 @@ import torch
 from numpy.typing import NDArray
 
 from recaption.blip import Blip
-from recaption.stages import Feed, autocast, write
+from recaption.feed import Feed, autocast
+from recaption.stages import write
 from recaption.wordpiece import Specials
 
 BATCH = 64
@@ -29,8 +30,9 @@ def judge_own_and_wrong(
     Returns:
         The probability that each pair matches, and those of wrong captions: `shuffled`, any other
         pair's, and `near`, the other pair's with most words in common: one attribute is another,
-        mostly.  Both differ from the own caption.  (The other caption that the model itself finds
-        most alike by contrast is a true one in other words too often to be called wrong.)
+        mostly.  Both differ from the own caption.  (Of 400 clean pairs of the sample, 2.5 % of
+        these captions were true all the same, and 7 % of those that the model itself found most
+        alike by contrast.)
     """
     rows = rows[:MAX_PAIRS]
     captions = feed.caption[rows]

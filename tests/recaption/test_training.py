@@ -23,6 +23,7 @@ from PIL import Image  # noqa: E402
 from recaption import judging  # noqa: E402
 from recaption.blip import Blip  # noqa: E402
 from recaption.config import BlipConfig  # noqa: E402
+from recaption.feed import Feed  # noqa: E402
 from recaption.learning import (  # noqa: E402
     Calibration,
     Captioner,
@@ -32,7 +33,7 @@ from recaption.learning import (  # noqa: E402
     Vocabulary,
 )
 from recaption.pairs import Pair, read_corpus  # noqa: E402
-from recaption.stages import Feed, learning_rate, part_of  # noqa: E402
+from recaption.stages import learning_rate, part_of  # noqa: E402
 from recaption.training import make_tokenizer, train  # noqa: E402
 from recaption.weights import open_model  # noqa: E402
 
