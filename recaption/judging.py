@@ -7,13 +7,17 @@ import torch
 from numpy.typing import NDArray
 
 from recaption.blip import Blip
-from recaption.stages import Feed, autocast, write
+from recaption.feed import Feed, autocast
+from recaption.stages import write
 from recaption.wordpiece import Specials
 
 BATCH = 64
 """Images judged at once."""
 MAX_PAIRS = 2000
 """Of more pairs, the first ones are judged: a share is then known to 2 % or better."""
+
+TIE = 1e-6
+"""Of captions as near, one is chosen by chance."""
 
 Rows = NDArray[np.int64]
 
@@ -25,15 +29,18 @@ def judge_own_and_wrong(
 
     Returns:
         The probability that each pair matches, and those of wrong captions: `shuffled`, any other
-        pair's, and `near`, the other pair's that the model itself finds most alike by contrast.
-        Both differ from the own caption.
+        pair's, and `near`, the other pair's with most words in common: one attribute is another,
+        mostly.  Both differ from the own caption.  (Of 400 clean pairs of the sample, 2.5 % of
+        these captions were true all the same, and 7 % of those that the model itself found most
+        alike by contrast.)
     """
     rows = rows[:MAX_PAIRS]
     captions = feed.caption[rows]
     other = captions[:, None] != captions
     chance = np.random.Generator(np.random.PCG64(seed)).random(other.shape)
     wrong = {"shuffled": np.where(other, chance, -1).argmax(1)}
-    wrong["near"] = np.where(other, _similarities(model, feed, rows), -2).argmax(1)
+    near = _words_in_common(feed, rows) + TIE * chance
+    wrong["near"] = np.where(other, near, -1).argmax(1)
     own = match_probabilities(model, feed, specials, rows, rows)
     return own, {
         kind: match_probabilities(model, feed, specials, rows, rows[place])
@@ -67,15 +74,14 @@ def written_loss(model: Blip, feed: Feed, specials: Specials, rows: Rows) -> flo
     return float(torch.stack(losses).mean())
 
 
-def _similarities(model: Blip, feed: Feed, rows: Rows) -> NDArray[np.float32]:
-    images, texts = [], []
-    for first in _firsts(rows):
-        part = rows[first : first + BATCH]
-        written = feed.texts(part)
-        with torch.inference_mode(), autocast(feed.device):
-            images.append(model.project_image(model.encode_image(feed.pixels(part))))
-            texts.append(model.encode_text(written.ids, written.mask))
-    return (torch.cat(images) @ torch.cat(texts).T).float().cpu().numpy()
+def _words_in_common(feed: Feed, rows: Rows) -> NDArray[np.float64]:
+    """Return the tokens that two captions share, as a share of those that either has."""
+    texts = feed.texts(rows)
+    ids = texts.ids.masked_fill(~texts.mask, 0).cpu()
+    there = torch.zeros(len(rows), int(ids.max()) + 1).scatter_(1, ids, 1.0)
+    there[:, 0] = 0
+    shared, number = there @ there.T, there.sum(1)
+    return (shared / (number[:, None] + number - shared)).double().numpy()
 
 
 def _firsts(rows: Rows) -> Iterator[int]:

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from recaption.blip import Blip
 from recaption.calibration import calibrate
+from recaption.feed import Feed
 from recaption.judging import judge_own_and_wrong, written_loss
 from recaption.learning import Learning, Vocabulary, fingerprint
 from recaption.pairs import Corpus, Pair, read_corpus
-from recaption.stages import Feed, Say, Trainer, part_of
+from recaption.stages import Say, Trainer, part_of
 from recaption.weights import Package, save_model
 from recaption.wordpiece import Tokenizer, count_words, train_wordpiece
 

@@ -4,6 +4,7 @@ Source: Li et al., BLIP (arXiv:2201.12086), section 3.1; the pre-norm transforme
 al. (arXiv:2010.11929) with LayerNorm over all of its states.
 """
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -22,7 +23,8 @@ class VisionTransformer(nn.Module):
     def __init__(self, config: Any) -> None:
         super().__init__()
         width, patches = config.vision_width, (config.image_px // config.patch_px) ** 2
-        self.patches = nn.Conv2d(3, width, config.patch_px, config.patch_px)
+        patch = nn.Conv2d(3, width, config.patch_px, config.patch_px)
+        self.patches = _convolutions(config) if config.convolutions else patch
         self.start = nn.Parameter(torch.zeros(1, 1, width))
         self.positions = nn.Parameter(torch.zeros(1, 1 + patches, width))
         self.layers = nn.ModuleList(_Layer(config) for _ in range(config.vision_layers))
@@ -32,12 +34,22 @@ class VisionTransformer(nn.Module):
         self.apply(_initialise)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        patches = self.patches(pixels.to(self.patches.weight.dtype)).flatten(2).transpose(1, 2)
+        patches = self.patches(pixels.to(self.start.dtype)).flatten(2).transpose(1, 2)
         start = self.start.expand(len(pixels), -1, -1).to(patches.dtype)
         states = torch.cat((start, patches), 1) + self.positions
         for layer in self.layers:
             states = layer(states)
         return self.norm(states)
+
+
+def _convolutions(config: Any) -> nn.Sequential:
+    """Return what halves an image until a state is a patch, with twice the channels each time."""
+    halvings = config.patch_px.bit_length() - 1
+    channels = [3, *(max(8, config.vision_width >> left) for left in reversed(range(halvings)))]
+    steps: list[nn.Module] = []
+    for before, after in pairwise(channels):
+        steps += [nn.Conv2d(before, after, 3, 2, 1), nn.GroupNorm(1, after), nn.GELU()]
+    return nn.Sequential(*steps, nn.Conv2d(channels[-1], config.vision_width, 1))
 
 
 class _Layer(nn.Module):

@@ -20,7 +20,10 @@ pytest.importorskip("transformers", reason="needs the extra recaption")
 
 from PIL import Image  # noqa: E402
 
+from recaption import judging  # noqa: E402
+from recaption.blip import Blip  # noqa: E402
 from recaption.config import BlipConfig  # noqa: E402
+from recaption.feed import Feed  # noqa: E402
 from recaption.learning import (  # noqa: E402
     Calibration,
     Captioner,
@@ -29,15 +32,16 @@ from recaption.learning import (  # noqa: E402
     Pretrain,
     Vocabulary,
 )
-from recaption.pairs import Pair  # noqa: E402
+from recaption.pairs import Pair, read_corpus  # noqa: E402
 from recaption.stages import learning_rate, part_of  # noqa: E402
-from recaption.training import train  # noqa: E402
+from recaption.training import make_tokenizer, train  # noqa: E402
 from recaption.weights import open_model  # noqa: E402
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 210), "white": (240,) * 3}
 TINY = BlipConfig(
     image_px=8,
     patch_px=4,
+    convolutions=True,
     vision_width=16,
     vision_layers=1,
     vision_heads=2,
@@ -199,6 +203,29 @@ def test_the_filter_learns_which_caption_is_right(tmp_path: Path) -> None:
     assert report["calibration"]["auc"]["shuffled"] > 0.8
 
 
+def test_wrong_captions_differ_and_the_near_ones_share_most_words() -> None:
+    captions = ["a red star", "a blue star", "on the grass", "on the wall", "a red star"]
+    image = pairs("w", 1)[0][1]
+    corpus = read_corpus([(text, image, text) for text in captions], [], 8)
+    tokenizer = make_tokenizer(Vocabulary(size=80), captions * 2, 8)
+    model = Blip(replace(TINY, vocabulary=len(tokenizer.vocabulary))).eval()
+    feed = Feed(corpus, tokenizer, torch.device("cpu"))
+    asked: list[list[str]] = []
+
+    def match(*told: Any) -> Any:
+        asked.append([captions[row] for row in told[-1]])
+        return np.zeros(5)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(judging, "match_probabilities", match)
+        judging.judge_own_and_wrong(model, feed, tokenizer.specials, corpus.noisy, 0)
+
+    own, shuffled, near = asked
+    assert own == captions
+    assert all(wrong != right for wrong, right in zip(shuffled, captions, strict=True))
+    assert near == ["a blue star", "a red star", "on the wall", "on the grass", "a blue star"]
+
+
 def test_a_loss_that_is_not_finite_is_one_clear_error(tmp_path: Path) -> None:
     wild = replace(
         SETTINGS, pretrain=Pretrain(steps=8, batch=16, learning_rate=1e30, warmup_steps=0)
@@ -235,8 +262,6 @@ def test_the_learning_rate_rises_and_falls() -> None:
 
 
 def test_a_part_writes_as_the_whole_does() -> None:
-    from recaption.blip import Blip
-
     torch.manual_seed(0)
     model = Blip(replace(TINY, vocabulary=20)).eval()
     writer = part_of(model, encoder=False, decoder=True).eval()
@@ -251,6 +276,7 @@ def test_a_part_writes_as_the_whole_does() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (lambda: replace(TINY, image_px=9, patch_px=3), r"patch_px must be a power of 2 .*, got 3"),
         (lambda: Pretrain(batch=1), r"pretrain\.batch must be 2 or more, got 1"),
         (lambda: Filter(crop_share=0), r"filter\.crop_share must be above 0"),
         (lambda: Captioner(decay="slow"), r"captioner\.decay must be one of cosine, linear, none"),
