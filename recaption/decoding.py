@@ -69,7 +69,7 @@ def generate(
         writer = Writer(model, states, decode, begin, end)
         if decode.strategy == "beam":
             return search(writer)
-        choose: _Choose = _argmax
+        choose: _Choose = likeliest
         if decode.strategy == "nucleus":
             drawn = uniforms(decode.seed, keys, decode.candidates, decode.max_tokens)
             choose = Nucleus(decode, torch.from_numpy(drawn).to(states.device))
@@ -116,7 +116,8 @@ def _walk(writer: Writer, choose: _Choose) -> list[list[Written]]:
     return gather(ids[:, writer.begun :], totals, writer.end, copies)
 
 
-def _argmax(logits: torch.Tensor, _step: int, _rows: torch.Tensor) -> torch.Tensor:
+def likeliest(logits: torch.Tensor, _step: int, _rows: torch.Tensor) -> torch.Tensor:
+    """Return the likeliest token of each row."""
     if logits.device.type == HOST:  # where NumPy's takes a tenth of the time
         return torch.from_numpy(logits.numpy().argmax(-1))
     return logits.argmax(-1)

@@ -16,7 +16,7 @@ from PIL import Image
 from filters.rule import RecipeError
 from recaption.captioner import INSTRUCTION, Caption, failed
 from recaption.config import Decode
-from recaption.decoding import Nucleus, uniforms
+from recaption.decoding import Nucleus, likeliest, uniforms
 from recaption.pictures import read_rgb
 
 BATCH = 8
@@ -218,8 +218,8 @@ class _Choose:
         self._last = decode.max_tokens - 1
         drawn = uniforms(decode.seed, keys, decode.candidates, decode.max_tokens)
         nucleus = Nucleus(decode, torch.from_numpy(drawn).to(device))
-        choices: dict[str, Callable[[torch.Tensor, int], torch.Tensor] | None]
-        choices = {"nucleus": nucleus, "greedy": _likeliest, "beam": None}
+        choices: dict[str, Callable[[torch.Tensor, int, torch.Tensor], torch.Tensor] | None]
+        choices = {"nucleus": nucleus, "greedy": likeliest, "beam": None}
         self._choice = choices[decode.strategy]
 
     def __call__(self, ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
@@ -228,7 +228,8 @@ class _Choose:
             self.begun = ids.shape[1]
         if not self._choice:
             return scores
-        token = self._choice(scores, min(len(self._gains), self._last))[:, None]
+        step, rows = min(len(self._gains), self._last), torch.arange(len(scores))
+        token = self._choice(scores, step, rows.to(scores.device))[:, None]
         self._gains.append((scores.gather(1, token) - scores.logsumexp(-1, keepdim=True))[:, 0])
         return torch.full_like(scores, -torch.inf).scatter_(1, token, 0.0)
 
@@ -237,10 +238,6 @@ class _Choose:
         if self._gains and not self._columns:
             self._columns = torch.stack(self._gains, 1).tolist()
         return self._columns[row] if self._columns else []
-
-
-def _likeliest(scores: torch.Tensor, _: int) -> torch.Tensor:
-    return scores.argmax(-1)
 
 
 def _loaded(name: str, model: str, revision: str | None, dtype: torch.dtype) -> tuple[Any, Any]:
