@@ -1,9 +1,9 @@
 """Read images as people see them: upright, in red, green and blue."""
 
 import io
+import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, suppress
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -21,25 +21,37 @@ Image.init()  # with `formats` given, Pillow looks no further than the plugins l
 
 def read_rgb(data: bytes) -> Image.Image:
     """Decode an image that is known to be decodable, of whatever size and colour mode."""
-    with trusting():
-        return decode_rgb(data)
+    with _lenient:
+        return _rgb(upright(Image.open(io.BytesIO(data), formats=FORMATS)))
 
 
-@contextmanager
-def trusting() -> Iterator[None]:
-    """Let Pillow read images of any size, and be silent; it is told so for all threads at once."""
-    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # sizes were judged before
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about odd metadata
-            yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = before
+class _Lenient:
+    """Nothing of Pillow about sizes, which were judged before, or about odd metadata.
+
+    Both settings are the process's: they change when the first of its threads enters, and are back
+    when the last one leaves.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._before = threading.Lock(), 0, ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._before.callback(setattr, Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+                self._before.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore")
+                Image.MAX_IMAGE_PIXELS = None
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._before.close()
 
 
-def decode_rgb(data: bytes) -> Image.Image:
-    """As `read_rgb`, for threads, while the one that started them is `trusting`."""
-    return _rgb(upright(Image.open(io.BytesIO(data), formats=FORMATS)))
+_lenient = _Lenient()
 
 
 def upright(image: Image.Image) -> Image.Image:
