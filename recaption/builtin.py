@@ -13,15 +13,13 @@ from typing import Any, TypeVar
 import numpy as np
 import PIL
 import torch
-from PIL import Image
 
 from filters.rule import RecipeError
 from recaption.captioner import Caption, Score
 from recaption.config import Decode
 from recaption.decoding import Written, generate
 from recaption.packing import pack
-from recaption.pictures import read_rgb
-from recaption.pixels import scale_colours
+from recaption.pixels import read_square, scale_colours
 from recaption.weights import open_model
 from recaption.wordpiece import Tokenizer
 
@@ -78,8 +76,7 @@ class _Reader:
         for places, squares in self._read_ahead(images):
             seen = {at: one for at, one in zip(places, squares, strict=True) if one is not None}
             yield from ((place, "undecodable") for place in places if place not in seen)
-            done = self._done(list(seen.values()), list(seen), do)
-            yield from zip(seen, done, strict=True)
+            yield from zip(seen, self._done(list(seen.values()), list(seen), do), strict=True)
 
     def _done(
         self,
@@ -116,10 +113,8 @@ class _Reader:
             yield _collected(*last)
 
     def _read(self, image: bytes) -> Any:
-        side = self.model.config.image_px
         try:
-            picture = read_rgb(image).resize((side, side), Image.Resampling.BICUBIC)
-            return np.asarray(picture).transpose(2, 0, 1)
+            return read_square(image, self.model.config.image_px)
         except Exception:  # Pillow raises far more than OSError
             return None
 

@@ -129,19 +129,24 @@ class Nucleus:
     def __init__(self, decode: Decode, drawn: torch.Tensor) -> None:
         self.top_p, self.temperature, self.drawn = decode.top_p, decode.temperature, drawn
 
-    def __call__(self, logits: torch.Tensor, step: int, rows: torch.Tensor) -> torch.Tensor:
+    def __call__(
+        self, logits: torch.Tensor, step: int, rows: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Choose a token by each row of logits; `rows` says of which captions, if not of all."""
         scaled = logits if self.temperature == 1.0 else logits / self.temperature
-        likely, drawn = scaled.softmax(-1), self.drawn[rows, step]
+        drawn = self.drawn[:, step] if rows is None else self.drawn[rows, step]
+        likely = scaled.softmax(-1)
         if likely.device.type != HOST:  # where to ask whether a few tokens are enough is to wait
             return self._draw(likely.sort(-1, descending=True), drawn)
         chosen = torch.empty(len(likely), dtype=torch.int64)
-        rows = torch.arange(len(likely))  # those whose token is not chosen yet
+        open_rows = torch.arange(len(likely))
         widths = iter((*_LIKELIEST, likely.shape[1]))
-        while len(rows):
+        while len(open_rows):
             width = min(next(widths), likely.shape[1])
-            first = largest(likely[rows], width)
-            chosen[rows] = self._draw(first, drawn[rows])
-            rows = rows[(first[0].sum(-1) < self.top_p) & (width < likely.shape[1])]
+            first = largest(likely[open_rows], width)
+            chosen[open_rows] = self._draw(first, drawn[open_rows])
+            wide = (first[0].sum(-1) < self.top_p) & (width < likely.shape[1])
+            open_rows = open_rows[wide]
         return chosen
 
     def _draw(self, ranked: tuple[torch.Tensor, torch.Tensor], drawn: torch.Tensor) -> torch.Tensor:
