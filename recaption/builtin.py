@@ -74,12 +74,9 @@ class _Reader:
             An image's place, and what was done, or the name of its failure.
         """
         for places, squares in self._read_ahead(images):
-            readable = [
-                place for place, one in zip(places, squares, strict=True) if one is not None
-            ]
-            yield from ((place, "undecodable") for place in set(places).difference(readable))
-            seen = [one for one in squares if one is not None]
-            yield from zip(readable, self._done(seen, readable, do), strict=True)
+            seen = {at: one for at, one in zip(places, squares, strict=True) if one is not None}
+            yield from ((place, "undecodable") for place in places if place not in seen)
+            yield from zip(seen, self._done(list(seen.values()), list(seen), do), strict=True)
 
     def _done(
         self,

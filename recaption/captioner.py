@@ -2,7 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+from filters.rule import RecipeError
+from recaption.config import Decode
+from recaption.extra import check_installed
+
+if TYPE_CHECKING:
+    from recaption.checking import Bounds
+    from recaption.server import Server
 
 FAILURES = {
     "empty": "nothing was written",
@@ -18,6 +26,9 @@ FAILURES = {
     "malformed": "the server's answer is not what the protocol says",
 }
 """Why a caption is missing, and what that means; `server_500` is any status a server answers."""
+
+INSTRUCTION = "Describe this image in one sentence."
+"""What a model that chats is told where `decode.prompt` is empty; ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +48,11 @@ class Caption:
     """One of `FAILURES`, or `server_` and a status."""
 
 
+def failed(failure: str, candidates: int) -> list[Caption]:
+    """Return what an image has whose captions all failed."""
+    return [Caption("", draw, failure=failure) for draw in range(candidates)]
+
+
 @dataclass(frozen=True, slots=True)
 class Score:
     """How well a text fits an image."""
@@ -50,8 +66,9 @@ class Score:
 class Captioner(Protocol):
     """Writes captions of images."""
 
-    spec: Mapping[str, Any]
-    """All that is the same for every caption, in plain JSON values, for its provenance."""
+    @property
+    def spec(self) -> Mapping[str, Any]:
+        """All that is the same for every caption, in plain JSON values, for its provenance."""
 
     def caption(self, images: Sequence[bytes], keys: Sequence[str]) -> list[list[Caption]]:
         """Write captions.
@@ -69,8 +86,64 @@ class Captioner(Protocol):
 class Scorer(Protocol):
     """Judges texts about images."""
 
-    spec: Mapping[str, Any]
-    """All that is the same for every score, in plain JSON values, for its provenance."""
+    @property
+    def spec(self) -> Mapping[str, Any]:
+        """All that is the same for every score, in plain JSON values, for its provenance."""
 
     def score(self, images: Sequence[bytes], texts: Sequence[Sequence[str]]) -> list[list[Score]]:
         """Judge all texts of each image, which is encoded once."""
+
+
+def open_captioner(
+    name: str,
+    decode: Decode,
+    *,
+    bounds: "Bounds | None" = None,
+    server: "Server | None" = None,
+    device: str = "",
+    batch: int = 0,
+) -> Captioner:
+    """Open a captioner, and see that it works.
+
+    Args:
+        name: `blip:FOLDER-OR-ID`, our own model or a published BLIP; `hf:FOLDER-OR-ID`, any
+            image-text-to-text model of `transformers`; `openai:URL#MODEL`, a server.
+        decode: How captions are written.
+        bounds: What is no caption.
+        server: How a server is asked.
+        device: Of torch; empty for the GPU where there is one.
+        batch: Images at once; 0 for what suits the device.
+
+    Returns:
+        One whose captions are clean, and as many as `decode.candidates` for each image.
+
+    Raises:
+        RecipeError: The name says no captioner, the extra is not installed, or it does not work.
+    """
+    from recaption.checking import Bounds, Checked
+
+    opened = _opened(name, decode, server, device, batch)
+    return Checked(opened, decode.candidates, bounds or Bounds())
+
+
+def _opened(
+    name: str, decode: Decode, server: "Server | None", device: str, batch: int
+) -> Captioner:
+    kind, _, rest = name.partition(":")
+    if not rest or kind not in ("blip", "hf", "openai"):
+        raise RecipeError(
+            "captioner must be like blip:FOLDER-OR-ID, hf:FOLDER-OR-ID or openai:URL#MODEL, got "
+            f"{name!r}; correct it"
+        )
+    if kind == "openai":
+        from recaption.server import Server, ServerCaptioner
+
+        return ServerCaptioner(name, decode, server or Server())
+    check_installed("captioner", "name a server, openai:URL#MODEL")
+    if kind == "hf":
+        from recaption.hub import HubCaptioner
+
+        return HubCaptioner(name, decode, device, batch)
+    from recaption.builtin import BlipCaptioner
+
+    return BlipCaptioner(rest, decode, device, batch)

@@ -9,47 +9,28 @@ token's place only: a caption is the same whatever shares its batch.
 """
 
 import hashlib
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from filters.rule import RecipeError
+from recaption.beams import search
 from recaption.blip import Blip
 from recaption.config import Decode
-from recaption.text import Cache
+from recaption.writing import CHECK_EVERY, HOST, Writer, Written, gather, largest
 
-CHECK_EVERY = 4
-"""Tokens between two looks at which captions have ended; each look waits for the device."""
+__all__ = ["Written", "generate", "uniforms"]
 
 MAX_GOING_SHARE = 0.75
 """Where no more of the images are still being written, the others' room is given up."""
 
-_NEVER = -1e9
-_WORTHWHILE_LINES = 4
 _LIKELIEST = (128, 1024)
 """Tokens that are sorted at first, on a CPU; all are where these are too few for the nucleus."""
 
 _Choose = Callable[[torch.Tensor, int, torch.Tensor], torch.Tensor]
 """Choose tokens by logits, of a step, of those of all rows that are still written."""
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """A caption."""
-
-    tokens: list[int]
-    """Without prompt and specials."""
-    logprob: float
-    """Sum of the natural logarithms of what the model thought each was likely, [SEP] included.
-
-    Neither temperature nor nucleus nor penalty counts, so that it can be compared.
-    """
-    finish: str
-    """`stop`, or `length` where there was no room for [SEP]."""
 
 
 def generate(
@@ -85,13 +66,14 @@ def generate(
     if not len(keys):
         return []
     with torch.inference_mode():
+        writer = Writer(model, states, decode, begin, end)
         if decode.strategy == "beam":
-            return _search(model, states, decode, begin, end)
+            return search(writer)
         choose: _Choose = _argmax
         if decode.strategy == "nucleus":
             drawn = uniforms(decode.seed, keys, decode.candidates, decode.max_tokens)
-            choose = _Nucleus(decode, torch.from_numpy(drawn).to(states.device))
-        return _walk(_Writer(model, states, decode, begin, end), choose)
+            choose = Nucleus(decode, torch.from_numpy(drawn).to(states.device))
+        return _walk(writer, choose)
 
 
 def uniforms(seed: int, keys: Sequence[str], draws: int, steps: int) -> NDArray[np.float32]:
@@ -102,69 +84,11 @@ def uniforms(seed: int, keys: Sequence[str], draws: int, steps: int) -> NDArray[
         for draw in range(draws)
     ]
     bits = np.frombuffer(b"".join(rows), "<u4").reshape(len(rows), steps)
-    return (bits >> 9).astype(np.float32) * np.float32(
-        2**-23
-    )  # so a product stays below its factor
+    # 23 bits, so that a number times a mass stays below the mass, rounded too
+    return (bits >> 9).astype(np.float32) * np.float32(2**-23)
 
 
-class _Writer:
-    """Captions in the making: `copies` rows for each image, one beside the other."""
-
-    def __init__(
-        self, model: Blip, states: torch.Tensor, decode: Decode, begin: Sequence[int], end: int
-    ) -> None:
-        self.model, self.decode, self.end = model, decode, end
-        self.images = model.text.read_images(states)
-        self.begun, self.device = len(begin), states.device
-        copies = decode.beams if decode.strategy == "beam" else decode.candidates
-        ids = torch.tensor(begin, device=states.device).expand(len(states), -1)
-        cache = model.text.new_cache(len(states), len(begin) + decode.max_tokens)
-        logits = self._read(ids, cache)
-        self.cache = cache if copies == 1 else cache.repeat(copies)
-        self.logits = logits.repeat_interleave(copies, 0)
-        """Of the next token, (rows, vocabulary); to be changed in place."""
-        self._likely = torch.empty_like(self.logits)
-        rows, room = len(states) * copies, len(begin) + decode.max_tokens
-        self.ids = torch.full((rows, room), end, device=states.device)
-        self.ids[:, : self.begun] = ids[:1]
-
-    def log_sums(self) -> torch.Tensor:
-        """Return the logarithm of the sum of the exponentials of each row's logits.
-
-        That is `logits.logsumexp(-1)` in half the time, as memory that is new costs most of it.
-        """
-        torch.softmax(self.logits, -1, out=self._likely)
-        return self.logits.amax(-1) - self._likely.amax(-1).log()
-
-    def allow(self, scores: torch.Tensor, step: int) -> None:
-        """Make of logits, or of their logarithmic softmax, what the settings want; in place."""
-        if self.decode.repetition_penalty != 1.0:
-            seen = self.ids[:, : self.begun + step]
-            old, penalty = scores.gather(1, seen), self.decode.repetition_penalty
-            scores.scatter_(1, seen, torch.where(old < 0, old * penalty, old / penalty))
-        if step < self.decode.min_tokens:
-            scores[:, self.end] = -torch.inf
-
-    def keep(self, images: torch.Tensor, copies: int) -> torch.Tensor:
-        """Go on with some images only, and return which rows those are."""
-        rows = (images[:, None] * copies + torch.arange(copies, device=self.device)).flatten()
-        self.images = [one.index_select(1, images) for one in self.images]
-        self.cache = Cache(self.cache.states.index_select(2, rows), self.cache.length)
-        self.ids, self._likely = self.ids[rows], self._likely[: len(rows)]
-        return rows
-
-    def advance(self, step: int) -> None:
-        """Read the token that was written at a step."""
-        if step + 1 < self.decode.max_tokens:
-            at = self.begun + step
-            self.logits = self._read(self.ids[:, at : at + 1], self.cache)
-
-    def _read(self, ids: torch.Tensor, cache: Cache) -> torch.Tensor:
-        states = self.model.text(ids, "decoder", None, self.images, cache)
-        return self.model.word_logits(states[:, -1])
-
-
-def _walk(writer: _Writer, choose: _Choose) -> list[list[Written]]:
+def _walk(writer: Writer, choose: _Choose) -> list[list[Written]]:
     """Write one token after the other; images whose captions have all ended make room."""
     copies = writer.decode.candidates
     ids, totals = writer.ids.clone(), torch.zeros(len(writer.ids), device=writer.device)
@@ -189,35 +113,39 @@ def _walk(writer: _Writer, choose: _Choose) -> list[list[Written]]:
                 break
         writer.advance(step)
     ids[rows], totals[rows] = writer.ids, total
-    return _written(ids[:, writer.begun :], totals, writer.end, copies)
+    return gather(ids[:, writer.begun :], totals, writer.end, copies)
 
 
 def _argmax(logits: torch.Tensor, _step: int, _rows: torch.Tensor) -> torch.Tensor:
-    if logits.device.type == "cpu":  # where NumPy's takes a tenth of the time
+    if logits.device.type == HOST:  # where NumPy's takes a tenth of the time
         return torch.from_numpy(logits.numpy().argmax(-1))
     return logits.argmax(-1)
 
 
-class _Nucleus:
+class Nucleus:
     """Draw from the fewest tokens that together have `top_p` of the probability."""
 
     def __init__(self, decode: Decode, drawn: torch.Tensor) -> None:
         self.top_p, self.temperature, self.drawn = decode.top_p, decode.temperature, drawn
 
-    def __call__(self, logits: torch.Tensor, step: int, rows: torch.Tensor) -> torch.Tensor:
+    def __call__(
+        self, logits: torch.Tensor, step: int, rows: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Choose a token by each row of logits; `rows` says of which captions, if not of all."""
         scaled = logits if self.temperature == 1.0 else logits / self.temperature
-        likely, drawn = scaled.softmax(-1), self.drawn[rows, step]
-        if likely.device.type != "cpu":  # where to ask whether a few tokens are enough is to wait
+        drawn = self.drawn[:, step] if rows is None else self.drawn[rows, step]
+        likely = scaled.softmax(-1)
+        if likely.device.type != HOST:  # where to ask whether a few tokens are enough is to wait
             return self._draw(likely.sort(-1, descending=True), drawn)
         chosen = torch.empty(len(likely), dtype=torch.int64)
-        rows = torch.arange(len(likely))  # those whose token is not chosen yet
-        for width in (*_LIKELIEST, likely.shape[1]):
-            first = _topk(likely[rows], min(width, likely.shape[1]))
-            enough = (first[0].sum(-1) >= self.top_p) | (width >= likely.shape[1])
-            chosen[rows] = self._draw(first, drawn[rows])
-            rows = rows[~enough]
-            if not len(rows):
-                break
+        open_rows = torch.arange(len(likely))
+        widths = iter((*_LIKELIEST, likely.shape[1]))
+        while len(open_rows):
+            width = min(next(widths), likely.shape[1])
+            first = largest(likely[open_rows], width)
+            chosen[open_rows] = self._draw(first, drawn[open_rows])
+            wide = (first[0].sum(-1) < self.top_p) & (width < likely.shape[1])
+            open_rows = open_rows[wide]
         return chosen
 
     def _draw(self, ranked: tuple[torch.Tensor, torch.Tensor], drawn: torch.Tensor) -> torch.Tensor:
@@ -228,115 +156,3 @@ class _Nucleus:
         mass = above.masked_fill(~kept, 0.0).amax(-1)
         place = (above <= (drawn * mass)[:, None]).sum(-1)
         return ids.gather(1, place[:, None])[:, 0]
-
-
-class _Found:
-    """The best captions that ended, as many as beams, for each image."""
-
-    def __init__(self, images: int, beams: int, room: int, device: torch.device) -> None:
-        self.scores = torch.full((images, beams), _NEVER, device=device)
-        """Mean logarithm of probability of a token, penalties included."""
-        self.totals = torch.zeros(images, beams, device=device)
-        self.ids = torch.zeros(images, beams, room, dtype=torch.int64, device=device)
-
-    def add(self, scores: torch.Tensor, totals: torch.Tensor, ids: torch.Tensor) -> None:
-        """Keep the best of those found and those given, which are (images, n) and (.., room)."""
-        scores = torch.cat((self.scores, scores), 1)
-        self.scores, order = scores.topk(self.scores.shape[1])
-        self.totals = torch.cat((self.totals, totals), 1).gather(1, order)
-        self.ids = _take(torch.cat((self.ids, ids), 1), order)
-
-
-def _search(
-    model: Blip, states: torch.Tensor, decode: Decode, begin: Sequence[int], end: int
-) -> list[list[Written]]:
-    """Search with beams, as `transformers` does with its default settings.
-
-    Scores are means over a caption's tokens.  Of an image, the search ends when the best beam that
-    goes on has a lower mean than the worst of as many found captions as there are beams.
-    """
-    writer, beams, count = _Writer(model, states, decode, begin, end), decode.beams, len(states)
-    found = _Found(count, beams, writer.ids.shape[1], writer.device)
-    sums = torch.full((count, beams), _NEVER, device=writer.device)
-    sums[:, 0] = 0.0  # all beams are the same at first
-    totals = torch.zeros_like(sums)
-    going = torch.ones(count, 1, dtype=torch.bool, device=writer.device)
-    first_row = torch.arange(count, device=writer.device)[:, None] * beams
-    for step in range(decode.max_tokens):
-        ahead = writer.logits.sub_(writer.log_sums()[:, None])
-        likely = ahead if decode.repetition_penalty == 1.0 else ahead.clone()
-        writer.allow(ahead, step)
-        best, place = _best(ahead, sums, 2 * beams)  # so that as many beams go on if all end
-        beam, token = place // ahead.shape[1], place % ahead.shape[1]
-        gain = likely.view(count, -1).gather(1, place)
-        ids = _take(writer.ids.view(count, beams, -1), beam)
-        ids[..., writer.begun + step] = token
-        ended = (token == end) | (step + 1 == decode.max_tokens)
-        judged = (ended & going).index_fill(1, first_row.new_tensor(range(beams, 2 * beams)), False)
-        reached = totals.gather(1, beam) + gain
-        found.add((best / (step + 1)).masked_fill(~judged, _NEVER), reached, ids)
-        sums, order = (best + ended * _NEVER).topk(beams)
-        totals = reached.gather(1, order)
-        writer.ids = _take(ids, order).flatten(0, 1)
-        writer.cache.reorder((beam.gather(1, order) + first_row).flatten())
-        going &= sums[:, :1] / (step + 1) > found.scores.amin(1, keepdim=True)
-        if step % CHECK_EVERY == CHECK_EVERY - 1 and not going.any():
-            break
-        writer.advance(step)
-    kept = decode.candidates
-    ids = found.ids[:, :kept, writer.begun :].flatten(0, 1)
-    return _written(ids, found.totals[:, :kept].flatten(), end, kept)
-
-
-def _best(
-    scores: torch.Tensor, sums: torch.Tensor, number: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the best continuations of all beams of an image, and their places among all.
-
-    Args:
-        scores: Of tokens, (images x beams, vocabulary).
-        sums: Of the beams so far, (images, beams).
-        number: How many to return.
-    """
-    count, beams = sums.shape
-    number_each = min(number, scores.shape[1])
-    each, token = (one.view(count, beams, -1) for one in _topk(scores, number_each))
-    best, place = (each + sums[..., None]).flatten(1).topk(number)
-    start = torch.arange(beams, device=sums.device)[:, None] * scores.shape[1]
-    return best, (token + start).flatten(1).gather(1, place)
-
-
-def _topk(scores: torch.Tensor, number: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the largest of each row and their places, sorted; `Tensor.topk`, faster on a CPU.
-
-    The largest are in those columns of a table of the row whose maxima are largest.
-    """
-    lines = math.isqrt(scores.shape[1] // number)  # so that table and columns are as many
-    if scores.device.type != "cpu" or lines < _WORTHWHILE_LINES:
-        best = scores.topk(number)
-        return best.values, best.indices
-    columns = scores.shape[1] // lines
-    table = scores[:, : lines * columns]
-    highest = table.view(len(scores), lines, columns).amax(1).topk(number).indices
-    line = torch.arange(0, lines * columns, columns)[:, None]
-    rest = torch.arange(lines * columns, scores.shape[1]).expand(len(scores), -1)
-    places = torch.cat(((highest[:, None] + line).flatten(1), rest), 1)
-    best = scores.gather(1, places).topk(number)
-    return best.values, places.gather(1, best.indices)
-
-
-def _take(rows: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
-    """Return `rows[i, order[i, j], k]`, of (images, n, room)."""
-    return rows.gather(1, order[..., None].expand(-1, -1, rows.shape[-1]))
-
-
-def _written(
-    ids: torch.Tensor, totals: torch.Tensor, end: int, candidates: int
-) -> list[list[Written]]:
-    """Bring captions to the host."""
-    found = []
-    for row, total in zip(ids.tolist(), totals.tolist(), strict=True):
-        tokens = row[: row.index(end)] if end in row else row
-        finish = "stop" if len(tokens) < len(row) else "length"
-        found.append(Written(tokens, total, finish))
-    return [found[at : at + candidates] for at in range(0, len(found), candidates)]

@@ -1,8 +1,9 @@
 """Read images as people see them: upright, in red, green and blue."""
 
 import io
+import threading
 import warnings
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -20,13 +21,37 @@ Image.init()  # with `formats` given, Pillow looks no further than the plugins l
 
 def read_rgb(data: bytes) -> Image.Image:
     """Decode an image that is known to be decodable, of whatever size and colour mode."""
-    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # its size was judged before
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about odd metadata
-            return _rgb(upright(Image.open(io.BytesIO(data), formats=FORMATS)))
-    finally:
-        Image.MAX_IMAGE_PIXELS = before
+    with _lenient:
+        return _rgb(upright(Image.open(io.BytesIO(data), formats=FORMATS)))
+
+
+class _Lenient:
+    """Nothing of Pillow about sizes, which were judged before, or about odd metadata.
+
+    Both settings are the process's: they change when the first of its threads enters, and are back
+    when the last one leaves.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._before = threading.Lock(), 0, ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._before.callback(setattr, Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+                self._before.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore")
+                Image.MAX_IMAGE_PIXELS = None
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._before.close()
+
+
+_lenient = _Lenient()
 
 
 def upright(image: Image.Image) -> Image.Image:

@@ -128,7 +128,7 @@ def _scoring(folder: Path, pixels: Any) -> Work:
 
     network = _write(folder, "BlipForImageTextRetrieval")
     model = pack(open_model(str(folder)).model)
-    ids = torch.randint(1000, 30_000, (TEXTS * BATCH, TEXT_TOKENS))
+    ids = torch.randint(1000, VOCABULARY - 2, (TEXTS * BATCH, TEXT_TOKENS))
     mask = torch.ones_like(ids)
 
     def ours() -> None:
@@ -154,7 +154,12 @@ def _write(folder: Path, kind: str, end_logit: float | None = None) -> Any:
     torch.manual_seed(0)
     shared = {"hidden_size": WIDTH, "intermediate_size": 4 * WIDTH, "num_hidden_layers": LAYERS}
     config = transformers.BlipConfig(
-        text_config=shared | {"num_attention_heads": HEADS, "vocab_size": VOCABULARY},
+        text_config=shared
+        | {
+            "num_attention_heads": HEADS,
+            "vocab_size": VOCABULARY,
+            "bos_token_id": VOCABULARY - 2,
+        },
         vision_config=shared
         | {
             "num_attention_heads": HEADS,

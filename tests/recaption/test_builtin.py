@@ -3,6 +3,7 @@
 import io
 import json
 import math
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,14 @@ def test_an_image_that_cannot_be_read_fails_alone(folder: str) -> None:
     ]
 
 
+def test_a_batch_of_which_no_image_can_be_read_fails(folder: str) -> None:
+    captioner = BlipCaptioner(folder, decode(), batch=2)
+
+    captions = captioner.caption([b"", b"GIF89a", IMAGES[0]], KEYS[:3])
+
+    assert [one.failure for [one] in captions] == ["undecodable", "undecodable", None]
+
+
 def test_an_image_that_the_model_fails_on_fails_alone(
     folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,6 +163,14 @@ def test_what_is_empty_is_a_failure(tmp_path: Path) -> None:
     [[caption]] = BlipCaptioner(str(tmp_path), decode(min_tokens=0)).caption(IMAGES[:1], KEYS[:1])
 
     assert caption == Caption("", 0, pytest.approx(0.0), 0, "stop", "empty")
+
+
+def test_reading_by_threads_leaves_pillows_settings_as_they_were(folder: str) -> None:
+    limit, filters = Image.MAX_IMAGE_PIXELS, list(warnings.filters)
+
+    BlipCaptioner(folder, decode(), batch=2).caption(IMAGES, KEYS)
+
+    assert (Image.MAX_IMAGE_PIXELS, list(warnings.filters)) == (limit, filters)
 
 
 def test_no_images_no_answers(folder: str) -> None:

@@ -15,7 +15,7 @@ from recaption.config import Decode
 torch = pytest.importorskip("torch", reason="needs the extra recaption")
 transformers = pytest.importorskip("transformers", reason="needs the extra recaption")
 
-from recaption import decoding  # noqa: E402  # needs torch
+from recaption import decoding, writing  # noqa: E402  # needs torch
 from recaption.decoding import Written, generate, uniforms  # noqa: E402
 from recaption.weights import open_model  # noqa: E402
 from tests.recaption import published, tiny  # noqa: E402
@@ -182,6 +182,39 @@ def test_a_caption_alone_is_the_caption_in_a_batch(model: Any, how: dict[str, An
     assert text(together) == text(alone) == text(turned)
 
 
+@pytest.mark.parametrize("how", [GREEDY, BEAM, NUCLEUS | {"top_p": 0.6}])
+def test_what_is_done_on_a_gpu_gives_the_same(
+    model: Any, how: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = write(model, decode(**how))
+
+    for module in (decoding, writing):
+        monkeypatch.setattr(module, "HOST", "another device")
+
+    assert write(model, decode(**how)) == expected
+
+
+@pytest.mark.parametrize("how", [GREEDY, BEAM, NUCLEUS])
+def test_a_model_in_bfloat16_writes_captions_nearly_as_probable(how: dict[str, Any]) -> None:
+    exact = tiny.blip(seed=4, max_tokens=24)
+    rounded = tiny.blip(seed=4, max_tokens=24).to(torch.bfloat16)
+    states = rounded.encode_image(tiny.pixels(COUNT).to(torch.bfloat16))
+
+    found = generate(rounded, states, KEYS, decode(**how), PROMPTS[0], tiny.SEP)
+
+    states = exact.encode_image(tiny.pixels(COUNT))
+    for row, captions in enumerate(found):
+        for caption in captions:
+            assert 2 <= len(caption.tokens) <= 12
+            ids = [tiny.DEC, *caption.tokens, tiny.SEP]
+            ids = ids if caption.finish == "stop" else ids[:-1]
+            told = exact.logits(
+                torch.tensor([ids[:-1]]), torch.ones(1, len(ids) - 1), states[row : row + 1]
+            ).log_softmax(-1)[0]
+            total = told.gather(1, torch.tensor(ids[1:])[:, None]).sum().item()
+            assert caption.logprob == pytest.approx(total, rel=0.05, abs=0.5)
+
+
 def test_a_draw_is_the_same_whatever_the_number_of_draws(model: Any) -> None:
     one, three = (write(model, decode(**NUCLEUS | {"candidates": n})) for n in (1, 3))
 
@@ -259,7 +292,7 @@ def test_the_largest_are_found_as_torch_finds_them(columns: int, number: int) ->
     scores = torch.randn(5, columns, generator=torch.Generator().manual_seed(0))
     scores[:, 3] = -torch.inf
 
-    values, places = decoding._topk(scores, number)  # noqa: SLF001
+    values, places = writing.largest(scores, number)
 
     assert torch.equal(values, scores.topk(number).values)
     assert torch.equal(scores.gather(1, places), values)

@@ -2,6 +2,8 @@
 
 import json
 import struct
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +72,21 @@ def test_a_picture_larger_than_pillows_own_limit_is_read(monkeypatch: pytest.Mon
 
     assert read_rgb(encoded(drawing(0))).size == (40, 30)
     assert Image.MAX_IMAGE_PIXELS == 10
+
+
+def test_threads_do_not_bring_the_limit_back_for_each_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    filters = list(warnings.filters)
+    image = encoded(drawing(0))
+
+    with ThreadPoolExecutor(8) as pool:
+        sizes = set(pool.map(lambda _: read_rgb(image).size, range(2000)))
+
+    assert sizes == {(40, 30)}
+    assert Image.MAX_IMAGE_PIXELS == 10
+    assert warnings.filters == filters
 
 
 @pytest.mark.skipif(not BAD.is_dir(), reason="needs ../shared/data/badimg")

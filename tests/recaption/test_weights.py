@@ -217,6 +217,30 @@ def test_a_checkpoint_without_its_heads_is_refused(tmp_path: Path) -> None:
         open_model(str(tmp_path))
 
 
+def test_a_published_model_without_a_processor_gets_blips(tmp_path: Path) -> None:
+    published.write(tmp_path, "BlipForConditionalGeneration")
+    (tmp_path / "preprocessor_config.json").unlink()
+
+    assert open_model(str(tmp_path)).mean == (0.48145466, 0.4578275, 0.40821073)
+
+
+def test_images_prepared_otherwise_are_refused(tmp_path: Path) -> None:
+    published.write(tmp_path, "BlipForConditionalGeneration")
+    (tmp_path / "preprocessor_config.json").write_text('{"resample": 2}')
+
+    with pytest.raises(RecipeError, match=r"got images resampled by 2 in .*; only bicubic"):
+        open_model(str(tmp_path))
+
+
+def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
+    published.write(tmp_path, "BlipForConditionalGeneration")
+    few = {token: place for place, token in enumerate(published.TOKENS[:20])}
+    transformers.BertTokenizer(vocab=few).save_pretrained(tmp_path)
+
+    with pytest.raises(RecipeError, match=r"got 20 tokens for 40 embeddings"):
+        open_model(str(tmp_path))
+
+
 def test_a_path_to_nothing_is_no_hub_id(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="got no such folder, and no hub id in"):
         open_model(str(tmp_path / "nothing"))
