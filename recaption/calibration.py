@@ -71,4 +71,4 @@ def measure_auc(positives: Scores, negatives: Scores) -> float:
 
 def _share_from(scores: Scores, thresholds: Scores) -> Scores:
     """Return the share of scores that are at each threshold or above."""
-    return 1 - np.searchsorted(np.sort(scores), thresholds, "left") / len(scores)
+    return (len(scores) - np.searchsorted(np.sort(scores), thresholds, "left")) / len(scores)
