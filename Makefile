@@ -1,12 +1,14 @@
 # make filter                      filter a small sample corpus, made here
 # make filter INPUT=... OUTPUT=... RECIPE=align    filter your own
 # make recaption                   caption the sample, by models that are trained on it
+# make recaption INPUT=... CLEAN=... OUTPUT=... RECIPE=blip-base    caption your own
 # make check test bench
 
 PYTHON ?= python3.11
 VENV ?= .venv
 RECIPE ?= align
 INPUT ?= sample
+CLEAN ?= sample-clean
 OUTPUT ?= out/$(notdir $(patsubst %/,%,$(INPUT)))
 ARGS ?=
 
@@ -29,14 +31,17 @@ sample-corpus: $(CORE)
 	$(BIN)/python -m pipelines sample --output sample
 
 # What the filter job kept of a clean set stands for captions that people wrote.
-recaption: $(RECAPTION)
-	$(BIN)/python -m pipelines sample --output sample
-	$(BIN)/python -m pipelines sample --output sample-clean --rows 1500 --seed 1 --clean
-	$(BIN)/python -m pipelines filter --input sample --output out/recaption \
+recaption: $(RECAPTION) $(if $(filter sample,$(INPUT)),sample-corpus sample-clean-corpus)
+	$(BIN)/python -m pipelines filter --input $(INPUT) --output $(OUTPUT)-recaption \
 	  --set images.for_recaption=true
-	$(BIN)/python -m pipelines filter --input sample-clean --output out/recaption-clean
-	$(BIN)/python -m recaption run --from out/recaption --clean out/recaption-clean $(ARGS)
-	$(BIN)/python -m pipelines report --from out/recaption
+	$(BIN)/python -m pipelines filter --input $(CLEAN) --output $(OUTPUT)-clean
+	$(BIN)/python -m recaption run --from $(OUTPUT)-recaption --clean $(OUTPUT)-clean \
+	  --recipe $(if $(filter file,$(origin RECIPE)),small,$(RECIPE)) $(ARGS)
+	$(BIN)/python -m pipelines report --from $(OUTPUT)-recaption
+
+.PHONY: sample-clean-corpus
+sample-clean-corpus: $(CORE)
+	$(BIN)/python -m pipelines sample --output sample-clean --rows 1500 --seed 1 --clean
 
 check: $(DEV)
 	$(BIN)/ruff format --check .
@@ -67,4 +72,4 @@ $(DEV): $(CORE)
 	@touch $@
 
 clean:
-	rm -rf $(VENV) sample out
+	rm -rf $(VENV) sample sample-clean out
