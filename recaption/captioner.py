@@ -10,7 +10,7 @@ from recaption.extra import check_installed
 
 if TYPE_CHECKING:
     from recaption.checking import Bounds
-    from recaption.server import Server
+    from recaption.config import Server
 
 FAILURES = {
     "empty": "nothing was written",
@@ -136,7 +136,8 @@ def _opened(
             f"{name!r}; correct it"
         )
     if kind == "openai":
-        from recaption.server import Server, ServerCaptioner
+        from recaption.config import Server
+        from recaption.server import ServerCaptioner
 
         return ServerCaptioner(name, decode, server or Server())
     check_installed("captioner", "name a server, openai:URL#MODEL")

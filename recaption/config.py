@@ -1,5 +1,7 @@
-"""What a model and its writing can be told: sections [model] and [decode] of the settings."""
+"""What models and servers can be told: sections [model], [decode] and [server] of a recipe."""
 
+import math
+import threading
 from dataclasses import dataclass
 from typing import Literal
 
@@ -136,3 +138,46 @@ class Decode:
     def _most(self) -> int:
         """Return how many different candidates the strategy can give."""
         return {"greedy": 1, "beam": self.beams}.get(self.strategy, 1000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """How a server is asked; TOML section [server].
+
+    Raises:
+        RecipeError: A setting is out of its bounds.
+    """
+
+    api_key_env: str = ""
+    """Name of the environment's variable that holds the key; empty: none is sent."""
+    max_requests: int = 32
+    """Requests that are under way at once."""
+    timeout_s: float = 120.0
+    """An answer must be there, whole, after this time."""
+    attempts: int = 4
+    """How often to ask, in all, where it may help: statuses 408, 429 and 5xx, timeouts and broken
+    connections."""
+    backoff_s: float = 1.0
+    """The longest wait before the second attempt; each further one may take twice as long.
+
+    Half of it is chance, so that requests that failed together do not return together.
+    """
+    max_wait_s: float = 60.0
+    """The longest wait before any attempt, whatever `Retry-After` says."""
+    max_side_px: int = 768
+    """Larger images are shrunk to it before they are sent; the server resizes them once more."""
+
+    def __post_init__(self) -> None:
+        rules = (
+            ("max_requests", self.max_requests >= 1, "at least 1"),
+            ("timeout_s", 0 < self.timeout_s <= threading.TIMEOUT_MAX, "above 0"),
+            ("attempts", self.attempts >= 1, "at least 1"),
+            ("backoff_s", 0 <= self.backoff_s < math.inf, "at least 0"),
+            ("max_wait_s", 0 <= self.max_wait_s < math.inf, "at least 0"),
+            ("max_side_px", self.max_side_px >= 1, "at least 1"),
+        )
+        for name, holds, rule in rules:
+            if not holds:
+                raise RecipeError(
+                    f"server.{name} must be {rule}, got {getattr(self, name)!r}; correct it"
+                )

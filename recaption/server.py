@@ -9,7 +9,6 @@ import base64
 import hashlib
 import io
 import json
-import math
 import os
 import random
 import socket
@@ -18,7 +17,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from http.client import (
     HTTPConnection,
     HTTPException,
@@ -35,7 +34,7 @@ from PIL import Image
 from filters.rule import RecipeError
 from recaption.answers import read_captions, read_message, retry_after_s
 from recaption.captioner import INSTRUCTION, Caption, failed
-from recaption.config import Decode
+from recaption.config import Decode, Server
 from recaption.pictures import read_rgb
 
 _JPEG_QUALITY = 95
@@ -43,49 +42,6 @@ _MOST_BYTES = 2**23
 """Of an answer; a longer one is no caption."""
 _AGAIN = (408, 429)
 """Statuses below 500 after which to ask again."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Server:
-    """How a server is asked; TOML section [server].
-
-    Raises:
-        RecipeError: A setting is out of its bounds.
-    """
-
-    api_key_env: str = ""
-    """Name of the environment's variable that holds the key; empty: none is sent."""
-    max_requests: int = 32
-    """Requests that are under way at once."""
-    timeout_s: float = 120.0
-    """An answer must be there, whole, after this time."""
-    attempts: int = 4
-    """How often to ask, in all, where it may help: statuses 408, 429 and 5xx, timeouts and broken
-    connections."""
-    backoff_s: float = 1.0
-    """The longest wait before the second attempt; each further one may take twice as long.
-
-    Half of it is chance, so that requests that failed together do not return together.
-    """
-    max_wait_s: float = 60.0
-    """The longest wait before any attempt, whatever `Retry-After` says."""
-    max_side_px: int = 768
-    """Larger images are shrunk to it before they are sent; the server resizes them once more."""
-
-    def __post_init__(self) -> None:
-        rules = (
-            ("max_requests", self.max_requests >= 1, "at least 1"),
-            ("timeout_s", 0 < self.timeout_s <= threading.TIMEOUT_MAX, "above 0"),
-            ("attempts", self.attempts >= 1, "at least 1"),
-            ("backoff_s", 0 <= self.backoff_s < math.inf, "at least 0"),
-            ("max_wait_s", 0 <= self.max_wait_s < math.inf, "at least 0"),
-            ("max_side_px", self.max_side_px >= 1, "at least 1"),
-        )
-        for name, holds, rule in rules:
-            if not holds:
-                raise RecipeError(
-                    f"server.{name} must be {rule}, got {getattr(self, name)!r}; correct it"
-                )
 
 
 class ServerCaptioner:

@@ -7,10 +7,9 @@ from filters.parsing import build, read_table
 from filters.rule import RecipeError
 from recaption.checking import Bounds
 from recaption.choosing import Choose
-from recaption.config import Decode
+from recaption.config import Decode, Server
 from recaption.files import read_recipe_text
 from recaption.learning import Learning
-from recaption.server import Server
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,8 +7,7 @@ import pytest
 from filters.rule import RecipeError
 from recaption.captioner import Caption, open_captioner
 from recaption.checking import Bounds
-from recaption.config import Decode
-from recaption.server import Server
+from recaption.config import Decode, Server
 from tests.recaption.drawings import drawing, encoded
 from tests.recaption.servers import says, serving
 

@@ -14,8 +14,8 @@ from PIL import Image
 
 from filters.rule import RecipeError
 from recaption.captioner import Caption
-from recaption.config import Decode
-from recaption.server import Server, ServerCaptioner
+from recaption.config import Decode, Server
+from recaption.server import ServerCaptioner
 from tests.recaption.drawings import drawing, encoded
 from tests.recaption.servers import Act, Handler, Script, choice, says, sends, serving, tells
 

@@ -19,9 +19,9 @@ def test_a_preset_can_be_read_and_bears_the_name_of_its_file(name: str) -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_changes_lie_over_a_preset(name: str) -> None:
-    settings = read_settings(name, ["decode.strategy=greedy", "choose.rule=theory", "seed=7"])
+    settings = read_settings(name, ["decode.top_p=0.5", "choose.rule=theory", "seed=7"])
 
-    assert (settings.decode.strategy, settings.choose.rule) == ("greedy", "theory")
+    assert (settings.decode.top_p, settings.choose.rule) == (0.5, "theory")
     assert settings.seed == 7
 
 
