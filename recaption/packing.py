@@ -24,8 +24,8 @@ def pack(model: Blip) -> Blip:
             if isinstance(child, nn.Linear):
                 activated = name == "widen"
                 setattr(module, name, _Packed(child.weight, child.bias, activated=activated))
-            if isinstance(child, nn.GELU):  # which the packed layer before it does
-                setattr(module, name, nn.Identity())
+        if hasattr(module, "widen"):  # which does the activation, too, now
+            module.activate = nn.Identity()
     return model
 
 

@@ -23,7 +23,9 @@ def answers(model: Any) -> list[Any]:
     return found
 
 
-@pytest.mark.parametrize("parts", [{}, {"encoder": False}, {"decoder": False}])
+@pytest.mark.parametrize(
+    "parts", [{}, {"encoder": False}, {"decoder": False}, {"convolutions": True}]
+)
 def test_a_packed_model_gives_the_same_answers(parts: dict[str, bool]) -> None:
     expected = answers(tiny.blip(**parts))
 
