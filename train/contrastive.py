@@ -150,7 +150,7 @@ class _Gathered(torch.autograd.Function):
     @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, grad: torch.Tensor) -> torch.Tensor:
         own = grad.new_empty(ctx.shape)
-        distributed.reduce_scatter_tensor(own, grad.contiguous())
+        _reduce_scatter(own, grad.contiguous())
         return own
 
 
@@ -166,11 +166,16 @@ class _Summed(torch.autograd.Function):
         return grad * distributed.get_world_size() if _many() else grad
 
 
+# Their names until torch 2.13, and from then on
+_all_gather = getattr(distributed, "all_gather_single", distributed.all_gather_into_tensor)
+_reduce_scatter = getattr(distributed, "reduce_scatter_single", distributed.reduce_scatter_tensor)
+
+
 def _gather(rows: torch.Tensor) -> torch.Tensor:
     if not _many():
         return rows
     every = rows.new_empty((distributed.get_world_size() * len(rows), *rows.shape[1:]))
-    distributed.all_gather_into_tensor(every, rows.contiguous())
+    _all_gather(every, rows.contiguous())
     return every
 
 
