@@ -13,6 +13,7 @@ import pytest
 
 from filters.rule import RecipeError
 from tests.shards import SHARED_DATA, picture, write_parquet, write_tar
+from tests.train.indexed import samples, texts
 from train.index import Data, open_data
 from train.mixing import Captions
 from train.places import MAX_CHARS
@@ -21,35 +22,10 @@ PNG, JPEG = picture(24, 24), picture(24, 24, "JPEG")
 
 UNRAISABLE = "ignore::pytest.PytestUnraisableExceptionWarning"
 
-Found = dict[str, tuple[bytes, list[list[str]]]]
-
 
 def opened(source: Path, *, pairs: str = "chosen", **weights: float) -> Data:
     captions = Captions(pairs=pairs, weights=weights or {"chosen": 1.0})
     return open_data([source], captions, source.parent / "index", workers=1)
-
-
-def samples(data: Data) -> Found:
-    """Return images and texts by key, read with nothing of the loader's."""
-    found: Found = {}
-    for unit in data.units:
-        rows = pq.ParquetFile(unit.index).read_row_group(unit.index_group).to_pylist()
-        if unit.shard.image:
-            group = pq.ParquetFile(unit.shard.path).read_row_group(unit.group)
-            images = group[unit.shard.image].to_pylist()
-        for row in rows:
-            key, at, size, *texts = row.values()
-            if unit.shard.image:
-                image = images[at]["bytes"] if isinstance(images[at], dict) else images[at]
-            else:
-                image = unit.shard.path.read_bytes()[at : at + size]
-            found[key] = (image, texts)
-    assert len(found) == data.num_samples
-    return found
-
-
-def texts(data: Data) -> dict[str, list[list[str]]]:
-    return {key: several for key, (_, several) in samples(data).items()}
 
 
 def tar_of(folder: Path, *members: tuple[str, bytes]) -> Path:
