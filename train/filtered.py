@@ -13,7 +13,6 @@ from recaption.captions import (
     DECIDED_BY,
     captions_path,
     note_of,
-    read_provenance,
     winners_of,
 )
 from recaption.filter_run import FilterRun
@@ -96,9 +95,9 @@ def _texts(run: FilterRun, name: str, rows: pa.Table, captions: Captions) -> lis
 
 def _written(run: FilterRun, name: str) -> pa.Table | None:
     """Read the captions of a shard; None where none were written for the run."""
-    if not read_provenance(run.output):
-        return None
     path = captions_path(run.output, name)
+    if not (run.output / "captions").is_dir():
+        return None
     written = pq.read_table(path) if path.exists() else None
     if written is None or note_of(written.schema, DECIDED_BY) != run.manifest["recipe_digest"]:
         raise RecipeError(

@@ -8,6 +8,7 @@ python -m tests.bench peers                     what other detectors find of cop
 python -m tests.bench recall                    which copies of photographs are found
 python -m tests.bench duplicates --rows 5_000_000   near hashes whose groups are known
 python -m tests.bench generate                  captions written and judged, beside transformers
+python -m tests.bench loader                    pairs loaded, beside webdataset and Pillow
 
 Rates are per second of CPU, user and system, children included; on a machine that does other work
 too they come out lower.  All inputs are generated from a seed, but for the real images of
@@ -36,6 +37,7 @@ from tests.bench import cifair, corpus, rivals
 from tests.bench.copies import compare_peers
 from tests.bench.duplicates import measure_groups
 from tests.bench.generate import measure_generation
+from tests.bench.loader import measure_loading
 from tests.bench.lookup import measure_lookups
 from tests.bench.ours import PARTS, Spent, run_timed_decide, run_timed_filter, warm_up
 from tests.bench.recall import measure_recall
@@ -290,6 +292,7 @@ _JOBS: dict[str, Callable[[Path, argparse.Namespace], None]] = {
     "cifair": lambda folder, chosen: cifair.measure(folder, _say, chosen.pictures),
     "peers": lambda folder, _: _say_all(compare_peers(folder)),
     "generate": lambda *_: _say_all(measure_generation()),
+    "loader": lambda folder, _: _say_all(measure_loading(folder)),
     "recall": lambda folder, chosen: measure_recall(folder, peers=chosen.peers),
 }
 
