@@ -116,15 +116,23 @@ def header_fault(data: bytes) -> str | None:
 def _encoded(
     encode: Callable[[Sequence[bytes]], Floats], images: dict[int, bytes], faults: Counter[str]
 ) -> tuple[Floats, list[int]]:
-    """Encode a batch; if that fails, again without the images that no decoder takes."""
+    """Encode a batch; if that fails, image by image, to find those that it failed for."""
     try:
         return encode([*images.values()]), [*images]
     except Exception:
-        good = {place: data for place, data in images.items() if _decodes(data)}
-        if len(good) == len(images):
+        found = {place: _alone(encode, data) for place, data in images.items()}
+        good = {place: vector for place, vector in found.items() if vector is not None}
+        if not good and all(map(_decodes, images.values())):  # the encoder's fault, not theirs
             raise
         faults["undecodable"] += len(images) - len(good)
-        return (encode([*good.values()]) if good else np.empty((0, 0))), [*good]
+        return np.concatenate([*good.values()] or [np.empty((0, 0))]), [*good]
+
+
+def _alone(encode: Callable[[Sequence[bytes]], Floats], data: bytes) -> Floats | None:
+    try:
+        return encode([data])
+    except Exception:  # decoders raise far more than OSError on hostile files
+        return None
 
 
 def _decodes(data: bytes) -> bool:

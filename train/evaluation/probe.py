@@ -92,7 +92,7 @@ def _best(train: Features, validation: Features) -> float:
 def _scores(
     train: Features, test: Features, strength: float, num_classes: int
 ) -> tuple[np.ndarray[tuple[int, int], np.dtype[np.float64]], bool]:
-    """Learn, and return how likely each class is for each test image, and whether L-BFGS converged.
+    """Learn, and return the logits of each test image, and whether L-BFGS converged.
 
     A class without a training image is the least likely one.
     """
@@ -109,7 +109,8 @@ def _scores(
         model.fit(train.vectors, train.labels)
     converged = not any(issubclass(one.category, ConvergenceWarning) for one in caught)
     scores = np.full((len(test.labels), num_classes), -np.inf)
-    scores[:, model.classes_] = model.predict_log_proba(test.vectors)
+    logits = model.decision_function(test.vectors)
+    scores[:, model.classes_] = np.stack([-logits, logits], 1) if logits.ndim == 1 else logits
     return np.maximum(scores, -1e30), converged
 
 

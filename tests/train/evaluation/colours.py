@@ -63,11 +63,13 @@ def picture(colour: str, noise: int = 0, side: int = 8) -> bytes:
     return sink.getvalue()
 
 
-def write_folders(folder: Path, colours: Sequence[str] = tuple(COLOURS), each: int = 3) -> Path:
+def write_folders(
+    folder: Path, colours: Sequence[str] = tuple(COLOURS), each: int = 3, noise: int = 0
+) -> Path:
     for colour in colours:
         (folder / colour).mkdir(parents=True)
         for i in range(each):
-            (folder / colour / f"{i}.png").write_bytes(picture(colour, noise=10 * i))
+            (folder / colour / f"{i}.png").write_bytes(picture(colour, noise=10 * i + noise))
     return folder
 
 
