@@ -30,8 +30,6 @@ class ModelConfig:
     image_tower: str = "efficientnet-b7"
     image_px: int = 289
     """Side of the square that the tower sees.  Source: ALIGN, section 5."""
-    resize_px: int = 346
-    """Side of the square that it is cut from.  Source: ALIGN, section 5."""
     colour_mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     """Of red, green and blue in [0, 1].  Source: ImageNet's, as in EfficientNet's own code."""
     colour_std: tuple[float, ...] = (0.229, 0.224, 0.225)
@@ -87,7 +85,6 @@ class ModelConfig:
             *((name, len(getattr(self, name)) == _COLOURS, "three numbers") for name in _TRIPLES),
             ("colour_std", all(value > 0 for value in self.colour_std), "above 0"),
             ("image_tower", _is_tower(self.image_tower), f"one of {', '.join(TOWERS)}"),
-            ("resize_px", self.resize_px >= self.image_px, f"image_px ({self.image_px}) or more"),
             ("drop_path", 0 <= self.drop_path < 1, "in [0, 1)"),
             ("dropout", 0 <= self.dropout < 1, "in [0, 1)"),
             (

@@ -9,14 +9,12 @@ from typing import Any
 
 from filters.rule import RecipeError
 from recaption.files import write_text
-
-FILE = "metrics.jsonl"
-EVENTS = "tensorboard"
+from train.folder import EVENTS, METRICS
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """Return the lines of a run's metrics; one that was cut off by a crash is left out."""
-    path = folder / FILE
+    path = folder / METRICS
     if not path.exists():
         return []
     lines = path.read_text(encoding="utf-8").split("\n")
@@ -42,12 +40,12 @@ class Metrics:
 
         self._run = _wandb(folder, settings, project) if project else None
         told = [line for line in read_metrics(folder) if line["step"] <= begun]
-        write_text(folder / FILE, "".join(f"{json.dumps(line)}\n" for line in told))
-        self._file = (folder / FILE).open("a", encoding="utf-8")
+        write_text(folder / METRICS, "".join(f"{json.dumps(line)}\n" for line in told))
+        self._file = (folder / METRICS).open("a", encoding="utf-8")
         self._events = SummaryWriter(str(folder / EVENTS), purge_step=begun + 1)
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
-        """Tell values of a step; a table of numbers, such as of bad samples, is told by its keys."""
+        """Tell values of a step: numbers, and tables of them, such as bad samples by reason."""
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         self._file.flush()
         plain = dict(_flat(values))

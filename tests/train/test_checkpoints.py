@@ -10,8 +10,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra train")
 
-from filters.rule import RecipeError
-from train.checkpoints import Checkpoints, difference, read_checkpoint
+from filters.rule import RecipeError  # noqa: E402
+from train.checkpoints import Checkpoints, difference, read_checkpoint  # noqa: E402
 
 
 @contextmanager

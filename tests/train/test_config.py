@@ -16,7 +16,6 @@ from train.config import ModelConfig, OptimizerConfig
         ({"image_tower": "timm:"}, "model.image_tower must be one of"),
         ({"image_px": 0}, "model.image_px must be 1 or more, got 0; correct it"),
         ({"vocabulary": 0}, "model.vocabulary must be 1 or more, got 0"),
-        ({"resize_px": 288}, r"model.resize_px must be image_px \(289\) or more, got 288"),
         ({"colour_mean": [0.5]}, r"model.colour_mean must be three numbers, got \(0.5,\)"),
         ({"colour_std": [0.5, 0.0, 0.5]}, "model.colour_std must be above 0"),
         ({"drop_path": 1.0}, r"model.drop_path must be in \[0, 1\), got 1.0"),

@@ -1,4 +1,4 @@
-"""What a run tells of itself: lines of JSON and event files, which agree, and have no step twice."""
+"""What a run tells of itself: JSON and event files that agree, and tell no step twice."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,8 @@ pytest.importorskip("tensorboard", reason="needs the extra train")
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from filters.rule import RecipeError
-from train.metrics import FILE, Metrics, read_metrics
+from train.folder import METRICS
+from train.metrics import Metrics, read_metrics
 
 
 def write(folder: Path, begun: int, steps: dict[int, float]) -> None:
@@ -48,7 +49,7 @@ def test_steps_that_are_done_again_are_told_once(tmp_path: Path) -> None:
 
 def test_a_line_that_a_crash_cut_off_is_left_out(tmp_path: Path) -> None:
     write(tmp_path, 0, {1: 0.5})
-    with (tmp_path / FILE).open("a") as file:
+    with (tmp_path / METRICS).open("a") as file:
         file.write(json.dumps({"step": 2, "loss": 0.25})[:-3])
 
     assert [line["step"] for line in read_metrics(tmp_path)] == [1]
@@ -57,7 +58,7 @@ def test_a_line_that_a_crash_cut_off_is_left_out(tmp_path: Path) -> None:
 def test_wandb_that_is_not_installed_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
 
     with pytest.raises(RecipeError, match=r"log.wandb_project must be empty where wandb is not"):
         Metrics(tmp_path, 0, {}, "project")

@@ -117,9 +117,7 @@ def test_kernels_of_efficientnet_are_those_of_the_paper() -> None:
 
 
 def test_an_image_of_289_px_ends_as_10_by_10() -> None:
-    tower, width = build_image_tower(
-        config(image_tower="efficientnet-b0", image_px=289, resize_px=346)
-    )
+    tower, width = build_image_tower(config(image_tower="efficientnet-b0", image_px=289))
 
     with torch.no_grad():
         states = tower.eval().forward_features(torch.zeros(1, 3, 289, 289))

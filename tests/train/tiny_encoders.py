@@ -16,7 +16,6 @@ def config(**changes: Any) -> ModelConfig:
     sizes: dict[str, Any] = {
         "image_tower": "vit",
         "image_px": 32,
-        "resize_px": 32,
         "patch_px": 16,
         "drop_path": 0.0,
         "vision_width": 16,
