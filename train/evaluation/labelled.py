@@ -121,6 +121,14 @@ def from_rows(rows: pa.Table, path: Path, split: str = "", name: str = "") -> La
     return _named(name or path.stem, pairs, path.parent, every)
 
 
+def name_of(path: Path) -> str:
+    """Return a data set's name: a split's folder says nothing alone."""
+    path = path.resolve()
+    stem = path.stem if path.is_file() else path.name
+    known = {name for names in SPLITS.values() for name in names}
+    return f"{path.parent.name}-{stem}" if stem in known else stem
+
+
 def _need_split(rows: pa.Table, path: Path, split: str) -> None:
     known = rows["split"].unique().to_pylist() if "split" in rows.column_names else []
     if not set(known) & set(SPLITS[split]):
@@ -155,7 +163,7 @@ def _from_folders(path: Path) -> Labelled:
         if file.suffix.lower() in SUFFIXES
     )
     every = [folder.name for folder in folders]
-    return _named(_name_of(path), pairs, path, every, by_folder=True)
+    return _named(name_of(path), pairs, path, every, by_folder=True)
 
 
 def _from_tars(path: Path, tars: Sequence[Path]) -> Labelled:
@@ -166,7 +174,7 @@ def _from_tars(path: Path, tars: Sequence[Path]) -> Labelled:
     folder = tars[0].parent
     beside = folder if (folder / CLASS_NAMES).exists() else folder.parent
     every = list({label for _, label in pairs if label is not None})
-    found = _named(_name_of(path), pairs, beside, every)
+    found = _named(name_of(path), pairs, beside, every)
     return replace(found, faults=found.faults | ({"damage": len(damage)} if damage else {}))
 
 
@@ -253,11 +261,3 @@ def _need_names(names: Sequence[str], places: dict[Label, int], folder: Path) ->
             f"{folder / CLASS_NAMES} must name every class, got {len(names)} names for labels up "
             f"to {highest}; add the others"
         )
-
-
-def _name_of(path: Path) -> str:
-    """Return a data set's name: a split's folder says nothing alone."""
-    path = path.resolve()
-    stem = path.stem if path.is_file() else path.name
-    known = {name for names in SPLITS.values() for name in names}
-    return f"{path.parent.name}-{stem}" if stem in known else stem

@@ -14,6 +14,7 @@ from filters.rule import RecipeError
 from train.evaluation.encoder import Encoder, Floats, encode_texts
 from train.evaluation.images import Embedded, Place, Source, embed
 from train.evaluation.intervals import mean_interval
+from train.evaluation.labelled import name_of
 from train.evaluation.ranks import found_within
 from train.evaluation.results import Result
 from train.evaluation.tar_samples import read_samples
@@ -68,7 +69,7 @@ def open_captioned(path: Path, images: Path | None = None) -> Captioned:
     damage: list[str] = []
     samples = (one for tar in tars for one in read_samples(tar, damage))
     found = ((one.image, one.texts.get("txt", "").splitlines()) for one in samples)
-    return _captioned(path.resolve().stem, found)
+    return _captioned(name_of(path), found)
 
 
 def read_karpathy(path: Path, split: str = "test") -> list[dict[str, Any]]:
@@ -134,7 +135,11 @@ def retrieval(encoder: Encoder, data: Captioned) -> Result:
         task="zeroshot_retrieval",
         metrics=metrics,
         intervals=intervals,
-        counts={"images": len(images.at), "texts": len(of)},
+        counts={
+            "images": len(images.at),
+            "texts": len(of),
+            "distinct_texts": len(set(captions)),
+        },
         faults=data.faults | images.faults,
     )
 
