@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from filters.rule import RecipeError
@@ -102,12 +104,28 @@ def test_shards_may_have_several_captions_an_image(tmp_path: Path) -> None:
     assert result.metrics["text_retrieval_recall@1"] == 1
 
 
+@pytest.mark.parametrize("several", [True, False])
+def test_a_manifest_may_hold_images_and_captions(tmp_path: Path, several: bool) -> None:
+    rows = [
+        {"image": picture(c), "caption": [f"a {c} square", c] if several else f"a {c} square"}
+        for c in ("red", "blue")
+    ]
+    rows += [{"image": picture("green"), "caption": None}, {"image": None, "caption": None}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "pairs.parquet")
+
+    result = retrieval(ColourEncoder(), open_captioned(tmp_path / "pairs.parquet"))
+
+    assert result.counts["texts"] == (4 if several else 2)
+    assert result.faults == {"no_caption": 1, "no_image": 1}
+    assert result.metrics["image_retrieval_recall@1"] == 1
+
+
 def test_shards_without_captions_are_refused(tmp_path: Path) -> None:
     write_tar(tmp_path / "0.tar", [(picture("red"), {"cls": "1"})])
 
     with pytest.raises(RecipeError, match="must have images with captions, got none"):
         open_captioned(tmp_path)
-    with pytest.raises(RecipeError, match="must be Karpathy's JSON, a tar or a folder of tars"):
+    with pytest.raises(RecipeError, match="must be Karpathy's JSON, a tar, a folder of tars"):
         open_captioned(tmp_path / "nowhere")
 
 
