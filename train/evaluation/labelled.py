@@ -20,6 +20,7 @@ from train.evaluation.templates import parse_templates
 
 CLASS_NAMES = "classnames.txt"
 TEMPLATES = "zeroshot_classification_templates.txt"
+MANIFESTS = (".parquet", ".csv", ".tsv")
 SPLITS = {
     "train": ("train", "training"),
     "validation": ("validation", "val", "valid", "dev"),
@@ -56,14 +57,14 @@ def open_labelled(path: Path, split: str = "") -> Labelled:
     Args:
         path: A folder with a folder of images for each class; a tar or a folder of tars, as
             webdataset and clip_benchmark write them, with `.cls` members or `label` in `.json`; or
-            a manifest, parquet or CSV, with the columns `image` (bytes, or a path relative to the
-            manifest), `label` and, for a split, `split`.
+            a manifest, parquet or CSV, with the columns `image` (bytes, which are held in memory,
+            or a path relative to the manifest), `label` and, for a split, `split`.
         split: One of `SPLITS`, if not all; a folder's is a folder in it.
 
     Raises:
         RecipeError: There is nothing of that kind.
     """
-    if path.suffix.lower() in (".parquet", ".csv", ".tsv"):
+    if path.suffix in MANIFESTS:
         return from_rows(read_manifest(path, {"image", "label"}), path, split)
     if path.is_dir() and split:
         path = _split_folder(path, split)
@@ -90,10 +91,10 @@ def read_manifest(path: Path, needed: set[str]) -> pa.Table:
         RecipeError: It cannot be read, or a column is missing.
     """
     try:
-        if path.suffix.lower() == ".parquet":
+        if path.suffix == ".parquet":
             rows = pq.read_table(path)
         else:
-            separator = "\t" if path.suffix.lower() == ".tsv" else ","
+            separator = "\t" if path.suffix == ".tsv" else ","
             options = pyarrow.csv.ParseOptions(delimiter=separator)
             rows = pyarrow.csv.read_csv(path, parse_options=options)
     except (OSError, pa.ArrowInvalid) as error:
@@ -115,10 +116,18 @@ def from_rows(rows: pa.Table, path: Path, split: str = "", name: str = "") -> La
         wanted = pa.array(SPLITS[split])
         rows = rows.filter(pa.compute.is_in(rows["split"], value_set=wanted))
     pairs = (
-        (_source(image, path.parent), label)
+        (source_of(image, path.parent), label)
         for image, label in zip(rows["image"].to_pylist(), rows["label"].to_pylist(), strict=True)
     )
     return _named(name or path.stem, pairs, path.parent, every)
+
+
+def name_of(path: Path) -> str:
+    """Return a data set's name: a split's folder says nothing alone."""
+    path = path.resolve()
+    stem = path.stem if path.is_file() else path.name
+    known = {name for names in SPLITS.values() for name in names}
+    return f"{path.parent.name}-{stem}" if stem in known else stem
 
 
 def _need_split(rows: pa.Table, path: Path, split: str) -> None:
@@ -130,7 +139,8 @@ def _need_split(rows: pa.Table, path: Path, split: str) -> None:
         )
 
 
-def _source(image: Any, folder: Path) -> Source | None:
+def source_of(image: Any, folder: Path) -> Source | None:
+    """Return what a manifest's cell tells of an image."""
     if isinstance(image, dict):  # as `datasets` stores images
         image = image.get("bytes") or image.get("path")
     return Place(folder / image) if isinstance(image, str) else image
@@ -155,7 +165,7 @@ def _from_folders(path: Path) -> Labelled:
         if file.suffix.lower() in SUFFIXES
     )
     every = [folder.name for folder in folders]
-    return _named(_name_of(path), pairs, path, every, by_folder=True)
+    return _named(name_of(path), pairs, path, every, by_folder=True)
 
 
 def _from_tars(path: Path, tars: Sequence[Path]) -> Labelled:
@@ -166,7 +176,7 @@ def _from_tars(path: Path, tars: Sequence[Path]) -> Labelled:
     folder = tars[0].parent
     beside = folder if (folder / CLASS_NAMES).exists() else folder.parent
     every = list({label for _, label in pairs if label is not None})
-    found = _named(_name_of(path), pairs, beside, every)
+    found = _named(name_of(path), pairs, beside, every)
     return replace(found, faults=found.faults | ({"damage": len(damage)} if damage else {}))
 
 
@@ -253,11 +263,3 @@ def _need_names(names: Sequence[str], places: dict[Label, int], folder: Path) ->
             f"{folder / CLASS_NAMES} must name every class, got {len(names)} names for labels up "
             f"to {highest}; add the others"
         )
-
-
-def _name_of(path: Path) -> str:
-    """Return a data set's name: a split's folder says nothing alone."""
-    path = path.resolve()
-    stem = path.stem if path.is_file() else path.name
-    known = {name for names in SPLITS.values() for name in names}
-    return f"{path.parent.name}-{stem}" if stem in known else stem

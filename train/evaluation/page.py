@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 
 import jinja2
@@ -15,8 +16,11 @@ from train.evaluation.images import FAULTS
 from train.evaluation.published import ROWS, Row
 from train.evaluation.results import PAGE, Result
 
-_WAYS = {"text": "Texts of images", "image": "Images of texts"}
-_WITHIN = {"text_text": "Texts of texts", "image_image": "Images of images"}
+_FOLDS = "_1k"
+_BETWEEN = " | "
+"""In a heading, between what several columns share and what is one's own."""
+_WAYS = {"text": "Image to text", "image": "Text to image"}
+_WITHIN = {"text_text": "Text to text", "image_image": "Image to image"}
 _ACCURACIES = {"acc1": "Top-1", "acc5": "Top-5", "mean_per_class_recall": "Mean per class"}
 _OTHER_FAULTS = {
     "no_image": "sample without an image",
@@ -29,7 +33,7 @@ _OTHER_FAULTS = {
 
 def _recall_columns(ways: dict[str, str]) -> dict[str, str]:
     return {
-        f"{way}_retrieval_recall@{k}": f"{title}, R@{k}"
+        f"{way}_retrieval_recall@{k}": f"{title}{_BETWEEN}R@{k}"
         for way, title in ways.items()
         for k in (1, 5, 10)
     }
@@ -59,9 +63,10 @@ _KINDS = {
         _recall_columns(_WAYS),
     ),
     "cxc_similarity": _Kind(
-        "Crisscrossed Captions: similarity",
-        "Spearman's correlation with what people think, times 100: of two captions (STS), two "
-        "images (SIS), one of each (SITS); mean and deviation of 1000 samples.",
+        "CxC similarity",
+        "Crisscrossed Captions: Spearman's correlation with what people think, times 100, of two "
+        "captions (STS), of two images (SIS), of one of each (SITS); mean and deviation of 1000 "
+        "samples.",
         {
             "sts_spearman": "STS",
             "sis_spearman": "SIS",
@@ -70,8 +75,8 @@ _KINDS = {
         },
     ),
     "cxc_retrieval": _Kind(
-        "Crisscrossed Captions: retrieval",
-        "What people called alike is right, beside what COCO pairs.",
+        "CxC retrieval",
+        "Crisscrossed Captions: what people called alike is right, beside what COCO pairs.",
         _recall_columns(_WAYS | _WITHIN),
     ),
     "linear_probe": _Kind(
@@ -91,7 +96,7 @@ _KINDS = {
         "tower.",
         _ACCURACIES,
     ),
-    "vtab_mean": _Kind("Tasks of 1000 examples: means", "", {"mean_acc1": "All tasks"}),
+    "vtab_mean": _Kind("Means of tasks", "", {"mean_acc1": "All tasks"}),
     "representation": _Kind(
         "The space",
         "Alignment: squared distance of an image to its class's sentence. Uniformity: lower is "
@@ -99,13 +104,13 @@ _KINDS = {
         "where classes are apart, 0 where they are mixed.",
         {
             "alignment": "Alignment",
-            "image_uniformity": "Uniformity, images",
-            "text_uniformity": "Uniformity, texts",
+            "image_uniformity": f"Uniformity{_BETWEEN}images",
+            "text_uniformity": f"Uniformity{_BETWEEN}texts",
             "modality_gap": "Gap",
             "image_effective_rank": "Effective rank",
             "silhouette": "Silhouette",
-            "image_neuron_purity": "Neuron overlap, images",
-            "text_neuron_purity": "Neuron overlap, texts",
+            "image_neuron_purity": f"Neuron overlap{_BETWEEN}images",
+            "text_neuron_purity": f"Neuron overlap{_BETWEEN}texts",
         },
         percent=False,
     ),
@@ -120,7 +125,8 @@ class _Cell:
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    name: str
+    model: str
+    data: str
     about: str
     cells: list[_Cell]
     ours: bool
@@ -131,6 +137,8 @@ class _Section:
     id: str
     title: str
     lede: str
+    groups: list[tuple[str, int]]
+    """What columns share, and how many do."""
     columns: list[str]
     lines: list[_Line]
     remarks: list[str]
@@ -157,7 +165,9 @@ def _heads(results: Sequence[Result]) -> list[tuple[str, str, str]]:
     for one in results[:4]:
         kind = _KINDS[one.task]
         metric, heading = next(iter(kind.columns.items()))
-        heads.append((f"{kind.title}, {heading}", one.dataset, _number(one.metrics[metric], kind)))
+        what = f"{kind.title}, {heading.replace(_BETWEEN, ', ')}"
+        unit = "%" if kind.percent else ""
+        heads.append((what, one.dataset, _number(one.metrics[metric], kind) + unit))
     return heads
 
 
@@ -169,33 +179,41 @@ def _section(task: str, kind: _Kind, results: Sequence[Result], model: str) -> _
     metrics += [
         name
         for name in dict.fromkeys(name for one in results for name in one.metrics)
-        if name not in metrics and not name.endswith("_sd")
+        if name not in metrics and not name.endswith(("_sd", _FOLDS))
     ]
-    ours = [
-        _Line(model, _about(one), [_cell(one, metric, kind) for metric in metrics], ours=True)
-        for one in results
-    ]
+    ours = [line for one in results for line in _lines(one, metrics, kind, model)]
     theirs = [_published(row, metrics, kind) for row in published]
+    headings = [kind.columns.get(name, _heading(name)) for name in metrics]
+    shared = [heading.rpartition(_BETWEEN)[0] for heading in headings]
     return _Section(
         id=task,
         title=kind.title,
         lede=kind.lede,
-        columns=[kind.columns.get(name, _heading(name)) for name in metrics],
+        groups=[(name, len([*same])) for name, same in groupby(shared)] if any(shared) else [],
+        columns=[heading.rpartition(_BETWEEN)[2] for heading in headings],
         lines=ours + theirs,
         remarks=[remark for one in results for remark in _remarks(one)],
     )
 
 
 def _heading(metric: str) -> str:
-    """Name a metric that its kind does not name: a fold's, or a group's."""
-    if metric.endswith("_1k"):
-        return f"{_recall_columns(_WAYS).get(metric[:-3], metric)}, 1K"
+    """Name a metric that its kind does not name, such as that of a group of tasks."""
     return metric.removesuffix("_acc1").replace("_", " ").capitalize()
+
+
+def _lines(result: Result, metrics: Sequence[str], kind: _Kind, model: str) -> list[_Line]:
+    """Return the line of a result, and that of its folds where it has some."""
+    cells = [_cell(result, metric, kind) for metric in metrics]
+    lines = [_Line(model, result.dataset, _about(result), cells, ours=True)]
+    if any(name.endswith(_FOLDS) for name in result.metrics):
+        folds = [_cell(result, f"{metric}{_FOLDS}", kind) for metric in metrics]
+        lines.append(_Line(model, result.dataset, "mean of folds of 1000 images", folds, ours=True))
+    return lines
 
 
 def _published(row: Row, metrics: Sequence[str], kind: _Kind) -> _Line:
     cells = [_Cell(_number(row.metrics.get(name, math.nan), kind)) for name in metrics]
-    return _Line(row.model, row.dataset, cells, ours=False)
+    return _Line(row.model, row.dataset, "", cells, ours=False)
 
 
 def _cell(result: Result, metric: str, kind: _Kind) -> _Cell:
@@ -220,7 +238,7 @@ def _about(result: Result) -> str:
     about = [f"{value:,} {name.replace('_', ' ')}" for name, value in counts.items()]
     if counts.get("classes") and "acc1" in result.metrics:
         about.append(f"chance {100 / counts['classes']:.1f}")
-    return f"{result.dataset} · " + ", ".join(about)
+    return ", ".join(about)
 
 
 def _remarks(result: Result) -> list[str]:

@@ -57,12 +57,12 @@ def _accuracy(model: str, dataset: str, percent: float, top_five: float | None =
 ROWS: dict[str, tuple[Row, ...]] = {
     "zeroshot_classification": (
         _accuracy("CLIP", "ImageNet", 76.2),
-        _accuracy("CLIP", "ImageNet-R", 88.9),
-        _accuracy("CLIP", "ImageNet-A", 77.2),
-        _accuracy("CLIP", "ImageNet-V2", 70.1),
         _accuracy("ALIGN", "ImageNet", 76.4),
+        _accuracy("CLIP", "ImageNet-R", 88.9),
         _accuracy("ALIGN", "ImageNet-R", 92.2),
+        _accuracy("CLIP", "ImageNet-A", 77.2),
         _accuracy("ALIGN", "ImageNet-A", 75.8),
+        _accuracy("CLIP", "ImageNet-V2", 70.1),
         _accuracy("ALIGN", "ImageNet-V2", 70.1),
     ),
     "zeroshot_retrieval": (

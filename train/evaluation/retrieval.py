@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from filters.rule import RecipeError
 from train.evaluation.encoder import Encoder, Floats, encode_texts
 from train.evaluation.images import Embedded, Place, Source, embed
 from train.evaluation.intervals import mean_interval
+from train.evaluation.labelled import MANIFESTS, name_of, read_manifest, source_of
 from train.evaluation.ranks import found_within
 from train.evaluation.results import Result
 from train.evaluation.tar_samples import read_samples
@@ -45,7 +46,9 @@ def open_captioned(path: Path, images: Path | None = None) -> Captioned:
 
     Args:
         path: Karpathy's JSON, such as `dataset_flickr30k.json`, of which the split `test` is read;
-            or a tar or a folder of tars with an image and a `.txt`, one caption a line, each.
+            or a tar or a folder of tars with an image and a `.txt`, one caption a line, each; or a
+            manifest, parquet or CSV, with the columns `image` (as in `labelled.open_labelled`) and
+            `caption` (a string or several).
         images: The folder of the images that the JSON names.
 
     Raises:
@@ -60,15 +63,25 @@ def open_captioned(path: Path, images: Path | None = None) -> Captioned:
         entries = read_karpathy(path)
         pairs = ((place_of(one, images), captions_of(one)) for one in entries)
         return _captioned(path.stem.removeprefix("dataset_"), pairs)
+    if path.suffix in MANIFESTS:
+        return _captioned(path.stem, _rows(path))
     tars = [path] if path.suffix == ".tar" else sorted(path.glob("*.tar"))
     if not tars:
         raise RecipeError(
-            f"{path} must be Karpathy's JSON, a tar or a folder of tars, got none; correct it"
+            f"{path} must be Karpathy's JSON, a tar, a folder of tars or a manifest, got none; "
+            "correct it"
         )
     damage: list[str] = []
     samples = (one for tar in tars for one in read_samples(tar, damage))
     found = ((one.image, one.texts.get("txt", "").splitlines()) for one in samples)
-    return _captioned(path.resolve().stem, found)
+    return _captioned(name_of(path), found)
+
+
+def _rows(path: Path) -> Iterator[tuple[Source | None, list[str]]]:
+    rows = read_manifest(path, {"image", "caption"})
+    for image, said in zip(rows["image"].to_pylist(), rows["caption"].to_pylist(), strict=True):
+        captions = said if isinstance(said, list) else [said]
+        yield source_of(image, path.parent), [one for one in captions if one]
 
 
 def read_karpathy(path: Path, split: str = "test") -> list[dict[str, Any]]:
@@ -101,7 +114,7 @@ def captions_of(entry: dict[str, Any]) -> list[str]:
     return [sentence["raw"].strip() for sentence in entry["sentences"][:CAPTIONS]]
 
 
-def _captioned(name: str, pairs: Iterable[tuple[Place | None, list[str]]]) -> Captioned:
+def _captioned(name: str, pairs: Iterable[tuple[Source | None, list[str]]]) -> Captioned:
     faults: Counter[str] = Counter()
     images: list[Source] = []
     texts: list[str] = []
@@ -134,7 +147,11 @@ def retrieval(encoder: Encoder, data: Captioned) -> Result:
         task="zeroshot_retrieval",
         metrics=metrics,
         intervals=intervals,
-        counts={"images": len(images.at), "texts": len(of)},
+        counts={
+            "images": len(images.at),
+            "texts": len(of),
+            "distinct_texts": len(set(captions)),
+        },
         faults=data.faults | images.faults,
     )
 

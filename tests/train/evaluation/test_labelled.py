@@ -123,6 +123,9 @@ def test_a_split_is_a_folder_or_a_column(tmp_path: Path) -> None:
     assert (some.classes, some.labels.tolist()) == (("blue", "green", "red"), [0])
     with pytest.raises(RecipeError, match="must have a folder train, got val; add it"):
         open_labelled(tmp_path, "train")
+    pq.write_table(pa.table(rows), manifest)
+    with pytest.raises(RecipeError, match="whose split is train, got no column split"):
+        open_labelled(manifest, "train")
 
 
 @pytest.mark.parametrize(

@@ -139,6 +139,28 @@ def test_training_images_of_one_class_are_refused(tmp_path: Path) -> None:
         open_splits(tmp_path)
 
 
+def test_splits_may_be_a_column_of_a_manifest(tmp_path: Path) -> None:
+    rows = [
+        {"image": picture(colour, noise=i), "label": colour, "split": split}
+        for split, each in (("train", 4), ("val", 2), ("test", 3))
+        for colour in COLOURS
+        for i in range(each)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "all.parquet")
+
+    result = linear_probe(ColourEncoder(), open_splits(tmp_path / "all.parquet"))
+
+    assert result.counts == {"train": 24, "validation": 12, "images": 18, "classes": 6}
+    assert (result.dataset, result.metrics["acc1"]) == ("all", 1)
+
+
+def test_two_classes_are_told_apart(tmp_path: Path) -> None:
+    write_folders(tmp_path / "train", ["red", "blue"], each=4)
+    write_folders(tmp_path / "test", ["red", "blue"], each=2, noise=3)
+
+    assert linear_probe(ColourEncoder(), open_splits(tmp_path)).metrics["acc1"] == 1
+
+
 def test_given_validation_images_are_not_taken_out_of_the_training_images(
     tmp_path: Path,
 ) -> None:

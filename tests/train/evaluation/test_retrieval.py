@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from filters.rule import RecipeError
@@ -15,6 +17,7 @@ from tests.train.evaluation.colours import (
     picture,
     unit,
 )
+from tests.train.evaluation.test_labelled import write_tar
 from train.evaluation import retrieval as module
 from train.evaluation.retrieval import open_captioned, recalls, retrieval
 
@@ -72,7 +75,7 @@ def test_an_image_that_cannot_be_read_goes_with_its_captions(tmp_path: Path) -> 
 
     result = retrieval(ColourEncoder(), open_captioned(json_file, images))
 
-    assert result.counts == {"images": 2, "texts": 10}
+    assert result.counts == {"images": 2, "texts": 10, "distinct_texts": 10}
     assert result.faults == {"missing": 1, "undecodable": 1}
     assert result.metrics["image_retrieval_recall@1"] == 1
 
@@ -85,6 +88,45 @@ def test_folds_are_means_over_their_parts(tmp_path: Path, monkeypatch: pytest.Mo
 
     assert metrics["image_retrieval_recall@1_1k"] == pytest.approx(1 / 20)
     assert metrics["text_retrieval_recall@10_1k"] == pytest.approx(10 / 20, abs=0.11)
+
+
+def test_shards_may_have_several_captions_an_image(tmp_path: Path) -> None:
+    samples = [(picture(c), {"txt": f"a {c} square\n\n{c} paint\n"}) for c in ("red", "blue")]
+    samples += [(picture("green"), {"txt": " \n"}), (None, {"txt": "a green square"})]
+    write_tar(tmp_path / "test" / "0.tar", samples)
+
+    data = open_captioned(tmp_path / "test")
+    result = retrieval(ColourEncoder(), data)
+
+    assert data.name == f"{tmp_path.name}-test"
+    assert data.texts == ["a red square", "red paint", "a blue square", "blue paint"]
+    assert result.faults == {"no_caption": 1, "no_image": 1}
+    assert result.metrics["text_retrieval_recall@1"] == 1
+
+
+@pytest.mark.parametrize("several", [True, False])
+def test_a_manifest_may_hold_images_and_captions(tmp_path: Path, several: bool) -> None:
+    rows = [
+        {"image": picture(c), "caption": [f"a {c} square", c] if several else f"a {c} square"}
+        for c in ("red", "blue")
+    ]
+    rows += [{"image": picture("green"), "caption": None}, {"image": None, "caption": None}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "pairs.parquet")
+
+    result = retrieval(ColourEncoder(), open_captioned(tmp_path / "pairs.parquet"))
+
+    assert result.counts["texts"] == (4 if several else 2)
+    assert result.faults == {"no_caption": 1, "no_image": 1}
+    assert result.metrics["image_retrieval_recall@1"] == 1
+
+
+def test_shards_without_captions_are_refused(tmp_path: Path) -> None:
+    write_tar(tmp_path / "0.tar", [(picture("red"), {"cls": "1"})])
+
+    with pytest.raises(RecipeError, match="must have images with captions, got none"):
+        open_captioned(tmp_path)
+    with pytest.raises(RecipeError, match="must be Karpathy's JSON, a tar, a folder of tars"):
+        open_captioned(tmp_path / "nowhere")
 
 
 def test_the_folder_of_images_must_be_given(tmp_path: Path) -> None:

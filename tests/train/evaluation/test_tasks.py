@@ -11,6 +11,7 @@ from filters.rule import RecipeError
 from tests.train.evaluation.colours import ColourEncoder, picture, write_folders
 from tests.train.evaluation.test_cxc import write_cxc
 from tests.train.evaluation.test_retrieval import write_karpathy
+from train.evaluation import tasks
 from train.evaluation.page import write_page
 from train.evaluation.published import ROWS
 from train.evaluation.results import Result
@@ -56,7 +57,7 @@ def test_every_kind_of_task_leaves_its_file_and_its_section(tmp_path: Path) -> N
     karpathy, images = write_karpathy(tmp_path / "k", 8)
     (tmp_path / "c").mkdir()
     cxc, coco = write_cxc(tmp_path / "c")
-    tasks = [
+    asked = [
         f"zero-shot:{data / 'test'}",
         f"retrieval:{karpathy}@{images}",
         f"cxc:{cxc}@{coco}",
@@ -65,7 +66,7 @@ def test_every_kind_of_task_leaves_its_file_and_its_section(tmp_path: Path) -> N
         f"measures:{data / 'test'}",
     ]
 
-    results = evaluate(ColourEncoder(), tasks, out)
+    results = evaluate(ColourEncoder(), asked, out)
 
     page = (out / "index.html").read_text(encoding="utf-8")
     assert sorted(path.name for path in out.glob("*.json")) == [
@@ -132,10 +133,38 @@ def test_published_rows_are_shares_and_have_columns_on_the_page(tmp_path: Path) 
                 assert f">{100 * value:.1f}<" in page
 
 
-def test_all_kinds_can_be_asked() -> None:
-    from train.evaluation.tasks import _ASK
+def test_folds_and_deviations_stand_on_the_page(tmp_path: Path) -> None:
+    results = [
+        Result(
+            dataset="coco",
+            task="zeroshot_retrieval",
+            metrics={"text_retrieval_recall@1": 0.314, "text_retrieval_recall@1_1k": 0.512},
+        ),
+        Result(
+            dataset="cxc",
+            task="cxc_similarity",
+            metrics={"sts_spearman": 0.7, "sts_spearman_sd": 0.0123},
+        ),
+    ]
 
-    assert list(_ASK) == list(KINDS)
+    page = write_page(results, ColourEncoder(), tmp_path).read_text(encoding="utf-8")
+
+    assert "mean of folds of 1000 images" in page
+    assert ">51.2<" in page
+    assert "± 1.2" in page
+
+
+def test_a_task_may_be_tuned_where_it_is_asked(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    write_folders(data / "train", ["red", "blue"], each=2)
+    write_folders(data / "test", ["red", "blue"], each=1)
+
+    with pytest.raises(RecipeError, match="steps of fine-tuning must be above 0, got 0"):
+        evaluate(ColourEncoder(), [f"fine-tune:{data},steps=0"], tmp_path / "out")
+
+
+def test_all_kinds_can_be_asked() -> None:
+    assert list(tasks._ASK) == list(KINDS)  # noqa: SLF001
 
 
 def read(path: Path) -> Any:
