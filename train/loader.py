@@ -1,6 +1,5 @@
 """Bring samples to a model in batches: the same ones in the same order, wherever a run goes on."""
 
-import os
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +14,7 @@ from recaption.wordpiece import Tokenizer
 from train.augment import Images
 from train.batch import Batch
 from train.images import check_window
-from train.index import Data
+from train.index import Data, cores
 from train.order import Block, Order
 from train.places import tell
 from train.samples import Samples
@@ -193,7 +192,7 @@ class Loader:
     def __iter__(self) -> Iterator[Batch]:
         ahead: deque[_Pending] = deque()
         begun = self._position
-        pool = ThreadPoolExecutor(self._settings.threads or _cores(), "loader")
+        pool = ThreadPoolExecutor(self._settings.threads or cores(), "loader")
         try:
             while True:
                 while len(ahead) <= self._settings.prefetch:
@@ -231,8 +230,3 @@ class Loader:
                 f" {state['of']}; give the same data, captions, seed and shuffling, or begin anew"
             )
         return int(state["epoch"] * self._data.num_samples + state["position"])
-
-
-def _cores() -> int:
-    """Return the cores of this process; torchrun says how many processes share a machine's."""
-    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
