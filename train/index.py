@@ -5,20 +5,22 @@ import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from filters.rule import RecipeError
 from recaption.files import replacing
+from recaption.pairs import chance_of
 from train.filtered import list_filtered
 from train.mixing import Captions
 from train.parquets import list_parquet
@@ -36,8 +38,8 @@ Ours, measured: one process indexes 35,000 samples of a tar in a second.
 """
 _log = logging.getLogger("altmill")
 
-Job = tuple[Shard, Path, str]
-"""A shard to be indexed, the file to write, and what it is to be of."""
+_Job = tuple[Shard, Path, str]
+"""A shard, its index, and the digest of what that shall hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class Unit:
     group: int
     rows: int
     size_bytes: int
+    held_out: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,11 @@ class Data:
     units: Sequence[Unit]
     left_out: Counter[str]
     """Rows of the shards that are no samples, by reason."""
+
+    def part(self, *, held_out: bool) -> "Data":
+        """Return the samples that are held out, or those that are learnt from."""
+        units = [unit for unit in self.units if unit.held_out == held_out]
+        return replace(self, units=units)
 
     @property
     def rows(self) -> NDArray[np.int64]:
@@ -81,7 +89,13 @@ class Data:
         return hashlib.sha256(json.dumps([told, asdict(self.captions)]).encode()).hexdigest()[:16]
 
 
-def open_data(sources: Sequence[Path], captions: Captions, index: Path, workers: int = 0) -> Data:
+def open_data(
+    sources: Sequence[Path],
+    captions: Captions,
+    index: Path,
+    held_out_share: float = 0.0,
+    workers: int = 0,
+) -> Data:
     """Find what there is to learn from, and index what is not indexed yet.
 
     Several ranks may do so at once: each begins elsewhere, and leaves out what others have done.
@@ -90,6 +104,7 @@ def open_data(sources: Sequence[Path], captions: Captions, index: Path, workers:
         sources: Outputs of filter runs, or folders or files of shards.
         captions: Which captions are read, and of which pairs.
         index: A folder of the run to keep the index in.
+        held_out_share: Of the samples, chosen by their keys, in units of their own.
         workers: Processes to index with; 0: see `cores`.
 
     Raises:
@@ -97,14 +112,16 @@ def open_data(sources: Sequence[Path], captions: Captions, index: Path, workers:
     """
     shards = find(sources, index)
     with ThreadPoolExecutor() as threads:  # they wait for storage
-        digests = list(threads.map(partial(_digest, captions=captions), shards))
+        digest = partial(_digest, captions=captions, held_out_share=held_out_share)
+        digests = list(threads.map(digest, shards))
         paths = [index / f"{shard.name}.parquet" for shard in shards]
         todo = [
             job
             for job in zip(shards, paths, digests, strict=True)
             if _note(job[1]).get("of") != job[2]
         ]
-        _index(_from_rank(todo), captions, workers or cores())
+        index_one = partial(_index_one, captions=captions, held_out_share=held_out_share)
+        _index(_from_rank(todo), index_one, workers or cores())
         notes = list(threads.map(_note, paths))
     units = [
         unit
@@ -126,10 +143,11 @@ def _tell(data: Data, sources: Sequence[Path]) -> None:
     _log.info("data: %s pairs; left out: %s", f"{data.num_samples:,}", tell(data.left_out))
 
 
-def _digest(shard: Shard, captions: Captions) -> str:
+def _digest(shard: Shard, captions: Captions, held_out_share: float) -> str:
     """Return what tells whether an index is of these files and captions."""
     told = [(str(path), *_state(path)) for path in shard.files]
-    wanted = json.dumps([VERSION, told, asdict(captions), shard.image, shard.caption])
+    asked = [asdict(captions), held_out_share]
+    wanted = json.dumps([VERSION, told, asked, shard.image, shard.caption])
     return hashlib.sha256(wanted.encode()).hexdigest()
 
 
@@ -154,17 +172,17 @@ def _note(path: Path) -> dict[str, Any]:
     return note
 
 
-def _index(todo: Sequence[Job], captions: Captions, workers: int) -> None:
+def _index(todo: Sequence[_Job], index_one: Callable[[_Job], None], workers: int) -> None:
     if workers == 1 or sum(shard.path.stat().st_size for shard, *_ in todo) < _ALONE_BYTES:
         for job in todo:
-            _index_one(job, captions)
+            index_one(job)
         return
     with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-        for _ in pool.map(partial(_index_one, captions=captions), todo):
+        for _ in pool.map(index_one, todo):
             pass
 
 
-def _from_rank(todo: list[Job]) -> list[Job]:
+def _from_rank(todo: list[_Job]) -> list[_Job]:
     """Begin where no other rank of torchrun's does."""
     rank, ranks = (
         int(os.environ.get(name, first)) for name, first in (("RANK", 0), ("WORLD_SIZE", 1))
@@ -178,7 +196,7 @@ def cores() -> int:
     return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
-def _index_one(job: Job, captions: Captions) -> None:
+def _index_one(job: _Job, captions: Captions, held_out_share: float) -> None:
     shard, path, digest = job
     if _note(path).get("of") == digest:  # another rank has done it meanwhile
         return
@@ -186,14 +204,31 @@ def _index_one(job: Job, captions: Captions) -> None:
     places = _list(shard, captions)
     for sentence in places.damage:
         _log.warning("%s: %s", shard.path, sentence)
-    groups = [group for group in places.groups if len(group.places)]
+    groups = [
+        (held_out, part)
+        for group in places.groups
+        for held_out, part in _parts(group, held_out_share)
+        if len(part.places)
+    ]
     note = {
         "of": digest,
         "state": state,
-        "groups": [(group.number, len(group.places), group.size_bytes) for group in groups],
+        "groups": [
+            (group.number, len(group.places), group.size_bytes, held_out)
+            for held_out, group in groups
+        ],
         "left_out": dict(places.left_out),
     }
-    _save(path, groups, captions, note)
+    _save(path, [group for _, group in groups], captions, note)
+
+
+def _parts(group: Group, held_out_share: float) -> Iterator[tuple[bool, Group]]:
+    """Yield the samples that are learnt from, and those that are held out, which keys decide."""
+    keys = group.places["key"].to_pylist()
+    chosen = np.array([chance_of(key) < held_out_share for key in keys], bool)
+    for held_out in (False, True):
+        places = group.places.filter(pa.array(chosen == held_out))
+        yield held_out, replace(group, places=places)
 
 
 def _list(shard: Shard, captions: Captions) -> Places:
@@ -214,5 +249,5 @@ def _save(path: Path, groups: Iterable[Group], captions: Captions, note: dict[st
 
 def _units(shard: Shard, path: Path, note: dict[str, Any]) -> Iterator[Unit]:
     size, changed = note["state"]
-    for place, (group, rows, size_bytes) in enumerate(note["groups"]):
-        yield Unit(shard, (size, changed), path, place, group, rows, size_bytes)
+    for place, (group, *told) in enumerate(note["groups"]):
+        yield Unit(shard, (size, changed), path, place, group, *told)
