@@ -75,7 +75,6 @@ class _Pending:
     """A batch in the making."""
 
     def __init__(self, samples: Samples, places: list[tuple[Block, range]], count: int) -> None:
-        self.blocks = [block for block, _ in places]
         self._samples = samples
         self._places = [(block, position) for block, some in places for position in some]
         self._images = np.empty((count, samples.px, samples.px, 3), np.uint8)
@@ -199,16 +198,17 @@ class Loader:
                     ahead.append(self._begin(begun).start(pool))
                     begun += self._step
                 batch, bad = ahead.popleft().finish()
-                self._samples.keep(block for pending in ahead for block in pending.blocks)
                 self._account(len(batch.keys), bad)
                 yield batch
         finally:
             pool.shutdown(cancel_futures=True)
-            self._samples.keep(())
+            self._samples.shelf.close()
 
     def _begin(self, position: int) -> _Pending:
         first, count = self._share
         places = list(self._order.samples(position + first, count))
+        for block, positions in places:
+            self._samples.shelf.announce(block, len(positions))
         return _Pending(self._samples, places, count)
 
     def _account(self, count: int, bad: Counter[str]) -> None:
