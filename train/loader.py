@@ -1,6 +1,5 @@
 """Bring samples to a model in batches: the same ones in the same order, wherever a run goes on."""
 
-import os
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +14,7 @@ from recaption.wordpiece import Tokenizer
 from train.augment import Images
 from train.batch import Batch
 from train.images import check_window
-from train.index import Data
+from train.index import Data, cores
 from train.order import Block, Order
 from train.places import tell
 from train.samples import Samples
@@ -76,7 +75,6 @@ class _Pending:
     """A batch in the making."""
 
     def __init__(self, samples: Samples, places: list[tuple[Block, range]], count: int) -> None:
-        self.blocks = [block for block, _ in places]
         self._samples = samples
         self._places = [(block, position) for block, some in places for position in some]
         self._images = np.empty((count, samples.px, samples.px, 3), np.uint8)
@@ -193,23 +191,24 @@ class Loader:
     def __iter__(self) -> Iterator[Batch]:
         ahead: deque[_Pending] = deque()
         begun = self._position
-        pool = ThreadPoolExecutor(self._settings.threads or _cores(), "loader")
+        pool = ThreadPoolExecutor(self._settings.threads or cores(), "loader")
         try:
             while True:
                 while len(ahead) <= self._settings.prefetch:
                     ahead.append(self._begin(begun).start(pool))
                     begun += self._step
                 batch, bad = ahead.popleft().finish()
-                self._samples.keep(block for pending in ahead for block in pending.blocks)
                 self._account(len(batch.keys), bad)
                 yield batch
         finally:
             pool.shutdown(cancel_futures=True)
-            self._samples.keep(())
+            self._samples.shelf.close()
 
     def _begin(self, position: int) -> _Pending:
         first, count = self._share
         places = list(self._order.samples(position + first, count))
+        for block, positions in places:
+            self._samples.shelf.announce(block, len(positions))
         return _Pending(self._samples, places, count)
 
     def _account(self, count: int, bad: Counter[str]) -> None:
@@ -231,8 +230,3 @@ class Loader:
                 f" {state['of']}; give the same data, captions, seed and shuffling, or begin anew"
             )
         return int(state["epoch"] * self._data.num_samples + state["position"])
-
-
-def _cores() -> int:
-    """Return the cores of this process; torchrun says how many processes share a machine's."""
-    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

@@ -31,6 +31,11 @@ class Block:
     def __len__(self) -> int:
         return len(self.order)
 
+    @property
+    def name(self) -> tuple[int, int]:
+        """What no other block is called."""
+        return self.epoch, self.number
+
     def place(self, position: int) -> tuple[int, int]:
         """Return the unit of what is at a position, and its row there."""
         row = int(self.order[position])

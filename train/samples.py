@@ -1,8 +1,7 @@
 """Read a sample as a model sees it in an epoch: one window of its image, one of its captions."""
 
-import threading
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import xxhash
@@ -15,7 +14,7 @@ from train.images import BadSampleError, Pixels, read_image
 from train.index import Data
 from train.order import Block
 from train.places import tell
-from train.readers import UnitReader
+from train.shelf import Shelf
 
 TRIES = 32
 """Of replacing a bad sample; where half of a block is bad, one in 4 billion fails."""
@@ -30,8 +29,7 @@ class Samples:
         """Take what there is to read; see `loader.Loader`."""
         self._data, self._images, self._tokenizer = data, images, tokenizer
         self.px, self._seed = px, seed
-        self._readers: dict[int, UnitReader] = {}
-        self._lock = threading.Lock()
+        self.shelf = Shelf(data.units)
 
     @property
     def max_tokens(self) -> int:
@@ -42,6 +40,8 @@ class Samples:
         self, block: Block, position: int, pixels: Pixels, bad: Counter[str]
     ) -> tuple[str, str]:
         """Read what is at a position, or what replaces it, which these two alone decide.
+
+        The shelf must be told of it before.
 
         Args:
             block: The block.
@@ -55,6 +55,14 @@ class Samples:
         Raises:
             RecipeError: Nothing of the block can be read.
         """
+        try:
+            return self._try(block, position, pixels, bad)
+        finally:
+            self.shelf.done(block)
+
+    def _try(
+        self, block: Block, position: int, pixels: Pixels, bad: Counter[str]
+    ) -> tuple[str, str]:
         place = f"{block.number} {position}"
         for attempt in range(TRIES):
             try:
@@ -77,27 +85,14 @@ class Samples:
         ids, mask = self._tokenizer.encode(texts)
         return ids, mask, [xxhash.xxh3_64_intdigest(row.tobytes()) >> 1 for row in ids]
 
-    def keep(self, blocks: Iterable[Block]) -> None:
-        """Close the shards of all other blocks; nothing of those may be read at this time."""
-        wanted = {unit for block in blocks for unit in block.units.tolist()}
-        with self._lock:
-            for unit in self._readers.keys() - wanted:
-                self._readers.pop(unit).close()
-
     def _read(self, block: Block, position: int, pixels: Pixels) -> tuple[str, str]:
         unit, row = block.place(position)
-        key, image, texts = self._reader(unit).read(row)
+        key, image, texts = self.shelf.reader(block, unit).read(row)
         drawn = chances(self._seed, block.epoch, key)
         mirrored = self._images.mirror and drawn.mirror < 0.5
         window = Window(drawn.across, drawn.down, mirrored)
         pixels.transpose(2, 0, 1)[:] = read_image(image, self._images, self.px, window)
         return key, self._data.captions.draw(texts, drawn.caption)
-
-    def _reader(self, unit: int) -> UnitReader:
-        with self._lock:
-            if unit not in self._readers:
-                self._readers[unit] = UnitReader(self._data.units[unit])
-            return self._readers[unit]
 
     def _shards(self, block: Block) -> str:
         paths = sorted({str(self._data.units[unit].shard.path) for unit in block.units})

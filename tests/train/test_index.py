@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import os
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from filters.rule import RecipeError
 from tests.shards import SHARED_DATA, picture, write_parquet, write_tar
 from tests.train.indexed import samples, texts
-from train.index import Data, open_data
+from train.index import Data, cores, open_data
 from train.mixing import Captions
 from train.places import MAX_CHARS
 
@@ -297,6 +298,34 @@ def test_processes_make_the_index_that_one_makes(
     together = open_data([source], Captions(), tmp_path / "other", workers=2)
 
     assert samples(together) == alone
+
+
+def test_every_rank_has_the_whole_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tar_of(tmp_path, ("a.png", PNG), ("a.txt", b"one"))
+    write_tar(source / "1.tar", [("b.png", PNG), ("b.txt", b"two")])
+    alone = opened(source)
+
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+
+    second = open_data([source], Captions(), tmp_path / "other")
+    assert samples(second) == samples(alone)
+    assert second.digest == alone.digest
+    assert cores() == max(1, len(os.sched_getaffinity(0)) // 2)
+
+
+def test_an_image_file_beyond_all_bounds_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("train.places.MAX_IMAGE_BYTES", len(PNG))
+    large = ("b.png", PNG + b"\0")
+    source = tar_of(tmp_path, ("a.png", PNG), ("a.txt", b"one"), large, ("b.txt", b"two"))
+
+    data = opened(source)
+
+    assert texts(data) == {"a": [["one"]]}
+    assert data.left_out == {"image_too_large": 1}
 
 
 def test_sources_are_one_after_the_other(tmp_path: Path) -> None:

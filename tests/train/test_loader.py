@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra train")
 
 from filters.rule import RecipeError  # noqa: E402
-from tests.shards import picture, write_tar  # noqa: E402
+from tests.shards import photo, picture, write_tar  # noqa: E402
 from tests.train.corpora import (  # noqa: E402
     PX,
     UNEVEN,
@@ -24,8 +24,9 @@ from tests.train.corpora import (  # noqa: E402
     write_tars,
 )
 from train.batch import Batch  # noqa: E402
-from train.index import Data  # noqa: E402
+from train.index import Data, open_data  # noqa: E402
 from train.loader import Loader  # noqa: E402
+from train.mixing import Captions  # noqa: E402
 
 KEYS = sorted(key for some in pairs() for key, _, _ in some)
 NUM = len(KEYS)
@@ -58,7 +59,7 @@ def assert_same(some: Sequence[Batch], others: Sequence[Batch]) -> None:
             assert torch.equal(getattr(one, name), getattr(other, name)), name
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 3])
+@pytest.mark.parametrize("ranks", [1, 2, 3, len(UNEVEN) + 2])
 def test_every_sample_comes_once_in_an_epoch_whatever_the_ranks(data: Data, ranks: int) -> None:
     epochs = 3
 
@@ -133,6 +134,33 @@ def test_a_batch_is_what_a_model_eats(tmp_path: Path) -> None:
     ids, mask = tokenizer().encode([captions[key] for key in batch.keys])
     assert torch.equal(batch.tokens, torch.from_numpy(ids))
     assert torch.equal(batch.mask, torch.from_numpy(mask).bool())
+
+
+def test_captions_and_windows_change_from_epoch_to_epoch(tmp_path: Path) -> None:
+    members = [
+        (f"{row}.{extension}", content)
+        for row in range(8)
+        for extension, content in (
+            ("png", photo(row, 40, 40, "PNG")),
+            ("json", b'{"a": "picture 1", "b": "picture 2"}'),
+        )
+    ]
+    write_tar(tmp_path / "data" / "0.tar", members)
+    captions = Captions(weights={"a": 1.0, "b": 3.0})
+    data = open_data([tmp_path / "data"], captions, tmp_path / "index", workers=1)
+
+    epochs = taken(loader(data, batch=8), 100)
+
+    by_key = [
+        dict(zip(one.keys, zip(one.texts, one.images, strict=True), strict=True)) for one in epochs
+    ]
+    numbers = Counter(int(number) for one in by_key for number, _ in one.values())
+    windows = {image.numpy().tobytes() for one in by_key for image in [one["3"][1]]}
+    # of 800 draws with probability 1/4, the standard error is 12.2
+    assert len(numbers) == 2
+    assert abs(min(numbers.values()) - 200) < 4 * 12.2
+    # 25 windows, mirrored or not: of 50 kinds, 100 draws give 43 on average
+    assert 30 < len(windows) <= 50
 
 
 def test_equal_captions_have_equal_numbers(tmp_path: Path) -> None:
@@ -236,12 +264,12 @@ def test_nothing_stays_open(data: Data) -> None:
 def test_only_the_shards_that_are_mixed_are_open(tmp_path: Path) -> None:
     data = opened(write_tars(tmp_path / "data", (8,) * 40))
     before = num_open()
-    batches = iter(loader(data, settings=settings(shuffle_shards=2)))
+    batches = iter(loader(data, settings=settings(shuffle_shards=2, threads=1, prefetch=20)))
 
     opens = [num_open() - before for _ in islice(batches, 80)]
 
     batches.close()  # type: ignore[attr-defined]
-    assert max(opens) <= 2 * 2 + 1  # two blocks, and another thing or so of Python's
+    assert max(opens) <= 2 * 2 + 1  # two blocks, and a file of an index
 
 
 @pytest.mark.parametrize(
