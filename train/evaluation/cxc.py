@@ -191,7 +191,9 @@ def cross_retrieval(data: Annotated, images: Floats, texts: Floats) -> dict[str,
     """Measure retrieval within and across, by COCO's pairs and those that people called positive.
 
     Captions of one image are right for each other; nothing finds itself; a query without anything
-    right, such as an image that no other is called like, is not asked.
+    right, such as an image that no other is called like, is not asked.  The 35,585 pairs of a
+    caption and an image with a score of 3 or more are those that ECCV Caption lists; of COCO's own
+    25,000 pairs, 29 have less, and are right all the same (ours, counted in the test split).
     """
     own = _matrix(np.arange(len(texts)), data.of, (len(texts), len(images)))
     across = own + _positive(data.ratings["sits"], "sits", own.shape)

@@ -116,23 +116,32 @@ def header_fault(data: bytes) -> str | None:
 def _encoded(
     encode: Callable[[Sequence[bytes]], Floats], images: dict[int, bytes], faults: Counter[str]
 ) -> tuple[Floats, list[int]]:
-    """Encode a batch; if that fails, image by image, to find those that it failed for."""
-    try:
-        return encode([*images.values()]), [*images]
-    except Exception:
-        found = {place: _alone(encode, data) for place, data in images.items()}
-        good = {place: vector for place, vector in found.items() if vector is not None}
-        if not good and all(map(_decodes, images.values())):  # the encoder's fault, not theirs
-            raise
+    """Encode a batch, without the images that it fails for."""
+    found = [*_halved(encode, [*images.items()])]
+    if not found:
+        if all(map(_decodes, images.values())):  # the encoder's fault, not theirs
+            encode([*images.values()])
+        faults["undecodable"] += len(images)
+        return np.empty((0, 0)), []
+    good = [place for places, _ in found for place in places]
+    if len(good) < len(images):
         faults["undecodable"] += len(images) - len(good)
-        return np.concatenate([*good.values()] or [np.empty((0, 0))]), [*good]
+    return np.concatenate([vectors for _, vectors in found]), good
 
 
-def _alone(encode: Callable[[Sequence[bytes]], Floats], data: bytes) -> Floats | None:
+def _halved(
+    encode: Callable[[Sequence[bytes]], Floats], images: list[tuple[int, bytes]]
+) -> Iterator[tuple[list[int], Floats]]:
+    """Encode images; if that fails, each half of them, down to the one that it fails for."""
     try:
-        return encode([data])
+        vectors = encode([data for _, data in images])
     except Exception:  # decoders raise far more than OSError on hostile files
-        return None
+        middle = len(images) // 2
+        if middle:
+            yield from _halved(encode, images[:middle])
+            yield from _halved(encode, images[middle:])
+        return
+    yield [place for place, _ in images], vectors
 
 
 def _decodes(data: bytes) -> bool:

@@ -48,6 +48,25 @@ def test_a_fault_of_the_encoder_is_not_blamed_on_the_images() -> None:
         embed(broken, [picture("red")] * 3)
 
 
+def test_only_the_images_that_an_encoder_fails_for_are_left_out() -> None:
+    asked: list[int] = []
+
+    def picky(images: Sequence[bytes]) -> Floats:
+        asked.append(len(images))
+        if any(one == picture("red") for one in images):
+            raise ValueError
+        return ColourEncoder().encode_images(images)
+
+    sources = [picture("blue")] * 64
+    sources[37] = picture("red")
+
+    found = embed(picky, sources)
+
+    assert found.at.tolist() == [i for i in range(64) if i != 37]
+    assert found.faults == {"undecodable": 1}
+    assert len(asked) == 13  # the whole, and two halves of each of six
+
+
 def test_no_image_at_all_is_told() -> None:
     with pytest.raises(RecipeError, match="images must be readable, got 2 undecodable"):
         embed(ColourEncoder().encode_images, [b"x", b"y"])
