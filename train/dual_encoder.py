@@ -46,8 +46,9 @@ class DualEncoder(nn.Module):
         if config.channels_last:
             self.image.to(memory_format=torch.channels_last)
         if config.compile:
-            self.image.compile()
-            self.text.compile()
+            # Its own random numbers are others without gradients, and could not be replayed
+            for tower in (self.image, self.text):
+                tower.compile(options={"fallback_random": True})
 
     def forward(
         self, images: torch.Tensor, tokens: torch.Tensor, mask: torch.Tensor
