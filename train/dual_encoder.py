@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from recaption.feed import autocast
 from recaption.pixels import scale_colours
-from recaption.text import initialise
+from recaption.text import initialise, scale_to_width
 from train.config import MAX_TEMPERATURE, MIN_TEMPERATURE, ModelConfig
 from train.towers import TextTower, build_image_tower
 
@@ -41,6 +41,11 @@ class DualEncoder(nn.Module):
         self.text_projection = nn.Linear(config.text_width, config.embed_width, bias)
         for projection in (self.image_projection, self.text_projection):
             initialise(projection)
+        for part in (self.text, self.text_projection):
+            scale_to_width(part, config.text_width)
+        for part in (self.image, self.image_projection):
+            if config.image_tower == "vit":  # timm's towers have their own ways
+                scale_to_width(part, config.vision_width)
         self.log_scale = nn.Parameter(torch.tensor(-math.log(config.temperature)))
         """Logarithm of what cosines are multiplied by, the inverse temperature; float32."""
         if config.channels_last:
@@ -66,12 +71,15 @@ class DualEncoder(nn.Module):
         Args:
             images: Uint8, (n, 3, image_px, image_px).
         """
+        return _project(self.image_projection, self.image_states(images))
+
+    def image_states(self, images: torch.Tensor) -> torch.Tensor:
+        """Return what the image tower ends in, (n, width); see `encode_image`."""
         if self.config.channels_last:
             images = images.contiguous(memory_format=torch.channels_last)
         pixels = scale_colours(images, self.config.colour_mean, self.config.colour_std)
         with self._precision(images.device):
-            states = self.image(pixels)
-        return _project(self.image_projection, states)
+            return self.image(pixels)
 
     def encode_text(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Return vectors of length 1, (n, embed_width), float32.

@@ -1,5 +1,6 @@
 """Open what a run has learnt: its model, and all that it must be fed by."""
 
+import copy
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from filters.rule import RecipeError
 from recaption.wordpiece import Tokenizer
@@ -103,6 +105,18 @@ class Opened:
 
         return self._each(texts, encode)
 
+    @property
+    def num_features(self) -> int:
+        """Width of what the image tower ends in."""
+        with torch.inference_mode():
+            px = self.settings.model.image_px
+            black = self._sent(torch.zeros(1, 3, px, px, dtype=torch.uint8))
+            return self.network.image_states(black).shape[1]
+
+    def image_tower(self) -> nn.Module:
+        """Return a copy of the image tower: of `pixels`, on its device, it makes features."""
+        return _ImageTower(self.network)
+
     def image_features(self, images: Sequence[bytes]) -> Floats:
         """Return what the image tower ends in, (n, width)."""
         return self._each(
@@ -119,3 +133,16 @@ class Opened:
 
     def _sent(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.to(self.network.log_scale.device)
+
+
+class _ImageTower(nn.Module):
+    """A copy of a dual encoder's image tower, with how it scales colours, and nothing else."""
+
+    def __init__(self, network: DualEncoder) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(network)
+        for other in ("text", "text_projection", "image_projection"):
+            setattr(self.network, other, nn.Identity())
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.network.image_states(pixels)

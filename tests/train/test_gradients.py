@@ -145,7 +145,7 @@ def test_compiled_towers_draw_the_same_numbers_in_both_passes() -> None:
 
 RANKS, STEPS, PAIRS = 2, 3, 8
 OPTIMIZERS = (
-    OptimizerConfig(learning_rate=0.05, warmup_steps=2, weight_decay=0.1),
+    OptimizerConfig(learning_rate=0.05, warmup_steps=2, weight_decay=0.1, epsilon=1e-3),
     OptimizerConfig(name="adamw", learning_rate=0.01, warmup_steps=2, epsilon=1e-3),
 )
 
