@@ -19,15 +19,18 @@ from train.order import Block, Order
 from train.places import tell
 from train.samples import Samples
 
-CHUNK = 32
-"""Samples that a thread reads at once; a hundredth of their time is what it costs to hand over."""
+CHUNK = 8
+"""Samples that a thread reads at once, so that small batches, too, keep many threads busy.
+
+Ours, measured: to hand them over takes 10 microseconds, and a photograph of 640 x 480 a thousand.
+"""
 JUDGED_SAMPLES = 1000
 """Before so many are read, `max_bad_share` is taken of these: a few bad ones say nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoaderSettings:
-    """How samples are read; a recipe's `[loader]`.
+    """How samples are read; a recipe's `[loader]`.  The numbers are ours.
 
     Raises:
         RecipeError: A number is out of its range.
@@ -37,12 +40,16 @@ class LoaderSettings:
     threads: int = 0
     """That read and decode; 0: as many as cores, shared by the ranks of a machine."""
     prefetch: int = 2
-    """Batches that are made ahead of the one that is learnt from; each is in memory."""
+    """Batches that are made ahead of the one that is learnt from; each is in memory.
+
+    A sample takes three bytes for each pixel: 32,768 of 289 px take 8.2 GB.
+    """
     shuffle_shards: int = 16
     """Tars, or row groups of parquets, whose rows are mixed."""
     shuffle_mib: int = 1024
     """Of row groups that are mixed, which are in memory together; fewer are mixed where they are
-    larger.  Tars take none."""
+    larger, and a larger one alone.  Tars take none.  While one mixture follows another, there are
+    two."""
     max_bad_share: float = 0.05
     """Of samples that cannot be read and are replaced, beyond which the run stops."""
 

@@ -174,3 +174,15 @@ def test_an_input_that_is_gone_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(RecipeError, match=r"0.tar must still be there, as it was when"):
         opened(tmp_path / "out", tmp_path, "kept", "raw")
+
+
+def test_shards_that_a_run_wrote_are_what_is_learnt_from_its_input(
+    captioned: Path, tmp_path: Path
+) -> None:
+    assert main(["materialise", "--from", str(captioned), "--workers", "1"]) == 0
+
+    shards = opened(captioned / "shards", tmp_path / "shards", "chosen", "chosen", "synthetic")
+
+    run = opened(captioned, tmp_path / "run", "chosen", "chosen", "synthetic")
+    assert samples(shards) == samples(run)
+    assert samples(run).keys() == {"kept", "short", "blank", "other"}
