@@ -47,6 +47,16 @@ def test_folders_tars_and_manifests_give_the_same(tmp_path: Path) -> None:
     assert open_labelled(places).classes == ("blue", "green", "red")
 
 
+def test_numbers_that_no_file_names_are_names(tmp_path: Path) -> None:
+    rows = {"image": [picture(c) for c in COLOURS], "label": [7, 10, 7, 3]}
+    pq.write_table(pa.table(rows), tmp_path / "numbers.parquet")
+
+    data = open_labelled(tmp_path / "numbers.parquet")
+
+    assert data.classes == ("3", "7", "10")
+    assert data.labels.tolist() == [1, 2, 1, 0]
+
+
 def test_images_of_the_dataset_library_are_read(tmp_path: Path) -> None:
     images = [{"bytes": picture(c), "path": None} for c in COLOURS]
     pq.write_table(pa.table({"image": images, "label": COLOURS}), tmp_path / "d.parquet")
