@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
+from filters.recipe import Images
 from filters.rule import RecipeError
 from recaption.pictures import FORMATS, read_rgb
 from train.evaluation.encoder import Floats, checked
@@ -24,8 +25,8 @@ FAULTS = {
 """Why an image takes no part."""
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".avif")
-MAX_PIXELS = 178_956_970
-"""Where Pillow warns of a decompression bomb."""
+MAX_PIXELS = Images().max_pixels
+"""As a filter job has it where its recipe says nothing."""
 
 _AT_ONCE = 256
 

@@ -52,7 +52,6 @@ def found_within(
         if itself:
             own = np.arange(rows.start, rows.stop)
             cosines[own - rows.start, own] = -np.inf
-            right[own - rows.start, own] = False
         found[rows] = _found(cosines, right, ks)
     return found
 
@@ -83,7 +82,7 @@ def _none(
     drawn: NDArray[np.int64], total: NDArray[np.int64], right: NDArray[np.int64]
 ) -> Probabilities:
     """Return how likely no right one is among some drawn of the total, without replacement."""
-    drawn = np.clip(drawn, 0, total)
+    drawn = np.maximum(drawn, 0)
     none = np.ones(len(drawn))
     for i in range(int(right.max(initial=0))):
         left = np.maximum(total - drawn - i, 0) / np.maximum(total - i, 1)

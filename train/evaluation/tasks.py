@@ -1,7 +1,7 @@
 """What may be asked of a model, and asking it: `zero-shot:DIR`, `retrieval:JSON@IMAGES` ..."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from filters.rule import RecipeError
@@ -19,8 +19,8 @@ from train.evaluation.templates import open_templates
 from train.evaluation.zero_shot import zero_shot
 
 KINDS = {
-    "zero-shot": "zero-shot:DIR[,templates=clip,label=label]",
-    "retrieval": "retrieval:dataset_coco.json@IMAGES, or retrieval:SHARDS",
+    "zero-shot": "zero-shot:DIR[,templates=clip,label=label,language=en]",
+    "retrieval": "retrieval:dataset_coco.json@IMAGES[,language=en], or retrieval:SHARDS",
     "cxc": "cxc:DIR@IMAGES",
     "probe": "probe:DIR",
     "fine-tune": "fine-tune:DIR[,steps=20000,batch=256,head_rate=0.01,rate=0.001]",
@@ -31,7 +31,8 @@ KINDS = {
 """The kinds of tasks, and how each is written."""
 
 _OPTIONS: dict[str, dict[str, Callable[[str], str | int | float]]] = {
-    "zero-shot": {"templates": str, "label": str},
+    "zero-shot": {"templates": str, "label": str, "language": str},
+    "retrieval": {"language": str},
     "fine-tune": {"steps": int, "batch": int, "head_rate": float, "rate": float},
 }
 _WITH_IMAGES = ("retrieval", "cxc")
@@ -105,7 +106,8 @@ def evaluate(encoder: Encoder, tasks: Sequence[str], out: Path) -> list[Result]:
     """
     results: list[Result] = []
     for task in [parse_task(text) for text in tasks]:
-        found = _ASK[task.kind](encoder, task)
+        language = str(task.options.get("language", "en"))
+        found = [replace(one, language=language) for one in _ASK[task.kind](encoder, task)]
         for result in found:
             write_result(result, encoder, out)
         results += found

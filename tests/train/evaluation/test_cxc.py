@@ -16,7 +16,7 @@ from tests.train.evaluation.colours import (
     directions,
     picture,
 )
-from train.evaluation.cxc import Annotated, Ratings, cross_retrieval, cxc, open_cxc
+from train.evaluation.cxc import Annotated, Ratings, cross_retrieval, cxc, open_cxc, similarity
 from train.evaluation.spearman import sampled_spearman, spearman
 
 NAMES = tuple(COLOURS)
@@ -52,8 +52,9 @@ def test_samples_of_one_pair_a_query_are_those_of_a_plain_loop() -> None:
     assert deviation == pytest.approx(np.std(found), rel=0.15)
 
 
-def test_pairs_that_people_called_positive_are_right_beside_those_of_coco() -> None:
-    images, texts = directions(4, 5), directions(8, 5, seed=1)
+@pytest.mark.parametrize("seed", range(8))
+def test_pairs_that_people_called_positive_are_right_beside_those_of_coco(seed: int) -> None:
+    images, texts = directions(4, 5, seed=seed), directions(8, 5, seed=seed + 100)
     of = np.repeat(np.arange(4), 2)
     rated = {
         "sts": Ratings(np.array([0, 2]), np.array([6, 7]), np.array([3.0, 2.9])),
@@ -81,6 +82,21 @@ def test_pairs_that_people_called_positive_are_right_beside_those_of_coco() -> N
             nearest = next(i for i in order if queries is not items or i != query)
             hits.append((query, nearest) in pairs)
         assert figures[f"{name}_recall@1"] == pytest.approx(np.mean(hits)), name
+
+
+def test_the_queries_of_sits_are_images() -> None:
+    images, texts = directions(3, 5), directions(30, 5, seed=1)
+    pairs = [(text, image) for text in range(30) for image in range(3)]
+    first, second = np.array(pairs).T
+    scores = np.random.default_rng(0).uniform(0, 5, 90)
+    ratings = Ratings(first, second, scores)
+    same = Ratings(np.array([0, 1]), np.array([1, 2]), np.array([1.0, 2.0]))
+    data = Annotated([""] * 3, [""] * 30, first, {"sts": same, "sis": same, "sits": ratings}, 0)
+
+    figures = similarity(data, images, texts)
+
+    assert figures["sits_spearman"] == 0  # half of three images is one pair, which tells nothing
+    assert figures["sits_spearman_sd"] == 0
 
 
 def test_a_model_that_sees_what_people_see_correlates(tmp_path: Path) -> None:

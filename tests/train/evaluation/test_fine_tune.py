@@ -12,7 +12,7 @@ from tests.train.evaluation.colours import ColourEncoder, write_folders
 
 torch = pytest.importorskip("torch", reason="needs the extra train")
 
-from train.evaluation.fine_tune import Tuning, fine_tune  # noqa: E402  # needs torch
+from train.evaluation.fine_tune import Tuning, _Images, fine_tune  # noqa: E402  # needs torch
 from train.evaluation.splits import Splits, open_splits  # noqa: E402
 
 
@@ -77,6 +77,40 @@ def test_the_same_training_gives_the_same_figures_and_leaves_chance_alone(splits
     assert torch.rand(1) == expected
     assert first.metrics == pytest.approx(second.metrics, nan_ok=True)
     assert first.intervals == second.intervals
+
+
+def test_rates_fall_along_a_cosine_for_the_head_and_then_for_all(
+    splits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rates: list[tuple[float, int]] = []
+    step = torch.optim.SGD.step
+
+    def recorded(optimizer: "torch.optim.SGD", *rest: object) -> object:
+        group = optimizer.param_groups[0]
+        rates.append((group["lr"], len(group["params"])))
+        return step(optimizer, *rest)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", recorded)
+
+    fine_tune(Blind(), splits, Tuning(steps=4, batch=4, head_rate=0.2, rate=0.1))
+
+    falling = [1, 0.5 + 0.5**1.5, 0.5, 0.5 - 0.5**1.5]
+    expected = [(0.2 * one, 2) for one in falling] + [(0.1 * one, 6) for one in falling]
+    assert [rate for rate, _ in rates] == pytest.approx([rate for rate, _ in expected])
+    assert [weights for _, weights in rates] == [weights for _, weights in expected]
+
+
+def test_about_half_of_the_images_are_mirrored() -> None:
+    class Sided(Blind):
+        def pixels(self, images: Sequence[bytes]) -> "torch.Tensor":
+            return torch.tensor([0, 255], dtype=torch.uint8).expand(len(images), 3, 2, 2).clone()
+
+    images = _Images(Sided(), [b""] * 200, np.arange(200))
+
+    pixels, labels = next(images.batches(200))
+
+    assert sorted(labels.tolist()) == list(range(200))
+    assert 70 < int((pixels[:, 0, 0, 0] == 255).sum()) < 130
 
 
 def test_batch_norms_keep_their_statistics(splits: Splits) -> None:

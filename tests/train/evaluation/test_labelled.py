@@ -61,6 +61,16 @@ def test_a_label_may_be_another_field_of_the_record_or_several(tmp_path: Path) -
     assert both.faults == {"no_label": 1}
 
 
+def test_numbers_that_no_file_names_are_names(tmp_path: Path) -> None:
+    rows = {"image": [picture(c) for c in COLOURS], "label": [7, 10, 7, 3]}
+    pq.write_table(pa.table(rows), tmp_path / "numbers.parquet")
+
+    data = open_labelled(tmp_path / "numbers.parquet")
+
+    assert data.classes == ("3", "7", "10")
+    assert data.labels.tolist() == [1, 2, 1, 0]
+
+
 def test_images_of_the_dataset_library_are_read(tmp_path: Path) -> None:
     images = [{"bytes": picture(c), "path": None} for c in COLOURS]
     pq.write_table(pa.table({"image": images, "label": COLOURS}), tmp_path / "d.parquet")

@@ -50,6 +50,28 @@ def test_the_chosen_strength_is_the_best_of_a_plain_sweep() -> None:
     assert abs(chosen - max(grid, key=lambda one: grid[one])) <= 2
 
 
+@pytest.mark.parametrize("peak", [-5.9, -0.3, 2.6, 4.1])
+def test_the_search_closes_in_on_the_best_strength(
+    peak: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def scores(
+        _: Features, test: Features, strength: float, num_classes: int
+    ) -> tuple[Floats, bool]:
+        tried.append(strength)
+        right = np.arange(len(test.labels)) < 1000 - 50 * abs(strength - peak)
+        return np.eye(num_classes)[np.where(right, test.labels, 1 - test.labels)], True
+
+    monkeypatch.setattr(module, "_scores", scores)
+    data = Features(np.zeros((1000, 1)), np.arange(1000) % 2, {})
+
+    chosen = module._best(data, data)  # noqa: SLF001
+
+    assert chosen == pytest.approx(peak, abs=1 / 16 + 1e-9)
+    assert len(tried) <= 7 + 2 * 4
+
+
 def test_a_probe_learns_colours_and_says_by_what(tmp_path: Path) -> None:
     result = linear_probe(ColourEncoder(), open_splits(write_splits(tmp_path)))
 
@@ -152,6 +174,13 @@ def test_splits_may_be_a_column_of_a_manifest(tmp_path: Path) -> None:
 
     assert result.counts == {"train": 24, "validation": 12, "images": 18, "classes": 6}
     assert (result.dataset, result.metrics["acc1"]) == ("all", 1)
+
+
+def test_a_test_set_may_lack_classes(tmp_path: Path) -> None:
+    write_folders(tmp_path / "train", each=4)
+    write_folders(tmp_path / "test", ["white", "red"], each=2, noise=3)
+
+    assert linear_probe(ColourEncoder(), open_splits(tmp_path)).metrics["acc1"] == 1
 
 
 def test_two_classes_are_told_apart(tmp_path: Path) -> None:

@@ -99,11 +99,13 @@ def test_a_wrong_task_stops_before_the_first_is_asked(tmp_path: Path) -> None:
 def test_what_is_undefined_is_null(tmp_path: Path) -> None:
     data = write_folders(tmp_path / "two", ["red", "blue"])
 
-    evaluate(ColourEncoder(), [f"zero-shot:{data},templates=simple"], tmp_path / "out")
+    task = f"zero-shot:{data},templates=simple,language=de"
+    evaluate(ColourEncoder(), [task], tmp_path / "out")
 
     stored = read(tmp_path / "out/two_zeroshot_classification.json")
     assert stored["metrics"]["acc5"] is None
     assert stored["counts"]["templates"] == 1
+    assert stored["language"] == "de"
 
 
 def test_bad_images_are_told_on_the_page(tmp_path: Path) -> None:
