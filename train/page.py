@@ -118,7 +118,7 @@ def _layer(points: Sequence[Spec], name: str, mark: Spec) -> Spec:
 
 def _svg(layers: list[Spec], name: str) -> markupsafe.Markup:
     """Draw a chart; its colours are the page's own."""
-    config = CONFIG | {"autosize": {"type": "fit", "contains": "padding"}}
+    config = CONFIG | {"autosize": {"type": "fit", "contains": "padding"}, "padding": 8}
     svg = vl_convert.vegalite_to_svg(_SIZE_PX | {"layer": layers, "config": config})
     label = f'role="img" aria-label="{CURVES[name][0]}" viewBox='
     return markupsafe.Markup(svg.replace("viewBox=", label, 1))  # of numbers alone

@@ -48,7 +48,7 @@ class TextTower(nn.Module):
                 _forget(layer.mlp)
 
     def forward(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        return self.stack(tokens, "encoder", mask)[:, 0]
+        return self.stack(tokens, "encoder", mask)[:, 0].contiguous()  # FSDP wants no view
 
 
 class _Vit(nn.Module):
@@ -60,7 +60,7 @@ class _Vit(nn.Module):
                 _forget(layer)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        return self.transformer(pixels)[:, 0]
+        return self.transformer(pixels)[:, 0].contiguous()  # FSDP wants no view
 
 
 def _efficientnet(config: ModelConfig) -> tuple[nn.Module, int]:

@@ -97,6 +97,30 @@ def test_two_processes_learn_what_one_does(home: Path) -> None:
         torch.testing.assert_close(weight, weights(home / "alone", 10)[name], rtol=0, atol=2e-3)
 
 
+@pytest.mark.slow
+def test_processes_that_share_the_weights_learn_the_same_and_go_on_with_the_same_bits(
+    home: Path,
+) -> None:
+    options = ("model.dropout=0.0", "checkpoints.keep=9")
+    still = [part for one in options for part in ("--set", one)]
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
+    apart = [*still, "--set", "distribution=fsdp"]
+    for name, chosen, how in (("one", still, ("-m",)), ("shared", apart, launcher)):
+        process = started(arguments(home, name, *chosen), how)
+        assert process.wait(PATIENCE_S) == 0
+        process.communicate()
+    before, checkpoints = losses(home / "shared"), Checkpoints(home / "shared" / "checkpoints")
+    for step in (6, 8, 10):
+        checkpoints.path(step).unlink()
+
+    again = started(arguments(home, "shared", *apart), launcher)
+    assert again.wait(PATIENCE_S) == 0
+    again.communicate()
+
+    assert losses(home / "shared") == before
+    assert before == pytest.approx(losses(home / "one"), rel=1e-5)
+
+
 def test_a_run_that_is_done_has_nothing_left_to_do(fresh: Path) -> None:
     before = losses(fresh / "whole")
 
