@@ -19,11 +19,12 @@ from PIL import Image
 
 import pipelines.arguments
 import recaption.arguments
+import train.arguments
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TEST_IMAGES = 20
-NOT_COPIED = shutil.ignore_patterns(".git", ".venv", "out", "sample*", ".*_cache", ".hypothesis")
+NOT_COPIED = shutil.ignore_patterns(".git", ".venv", "out", "sample*", "runs", ".*_cache", ".hypothesis")
 
 
 def blocks(language: str) -> list[str]:
@@ -110,7 +111,8 @@ def test_a_recipe_in_the_readme_is_one(recipe: str, clone: Path) -> None:
 
 
 def test_the_commands_for_large_models_are_understood() -> None:
-    verbs = {"recaption": recaption.arguments.parser(), "pipelines": pipelines.arguments.parser()}
+    packages = (pipelines.arguments, recaption.arguments, train.arguments)
+    verbs = {package.__name__.partition(".")[0]: package.parser() for package in packages}
     lines = [line for block in blocks("bash") for line in block.splitlines()]
 
     for line in lines:
