@@ -81,7 +81,7 @@ def test_sources_are_one_after_the_other(tmp_path: Path) -> None:
     first = tar_of(tmp_path / "x", ("a.png", PNG), ("a.txt", b"one"))
     second = tar_of(tmp_path / "y", ("b.png", PNG), ("b.txt", b"two"))
 
-    data = open_data([first, second / "0.tar"], Captions(), tmp_path / "index", workers=1)
+    data = open_data([first / "*.tar", second / "0.tar"], Captions(), tmp_path / "index")
 
     assert texts(data) == {"a": [["one"]], "b": [["two"]]}
     assert [unit.shard.name for unit in data.units] == ["0/0", "1/0"]
