@@ -1,23 +1,17 @@
-"""Gradient caching: against a graph that keeps all parts, and on two ranks against one."""
+"""Gradient caching: against a graph that keeps all parts at once."""
 
 import copy
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra train")
 
-from torch.multiprocessing import spawn  # noqa: E402  # it needs torch, too
-
-from tests.train.tiny_encoders import batch, encoder  # noqa: E402
+from tests.train.tiny_encoders import batch, encoder  # noqa: E402  # it needs torch, too
 from train.batch import Batch  # noqa: E402
-from train.config import OptimizerConfig  # noqa: E402
 from train.contrastive import contrastive_loss  # noqa: E402
-from train.distribution import WAYS, distribute  # noqa: E402
 from train.gradients import backward  # noqa: E402
-from train.optimizers import build_optimizer, set_learning_rate  # noqa: E402
 
 CHANCE: tuple[dict[str, Any], ...] = (
     {"dropout": 0.3, "image_tower": "timm:mobilenetv3_small_050", "drop_path": 0.5},
@@ -141,57 +135,3 @@ def test_compiled_towers_draw_the_same_numbers_in_both_passes() -> None:
 
     torch.testing.assert_close(told, expected)
     torch.testing.assert_close(gradients(model), gradients(whole), rtol=1e-3, atol=1e-5)
-
-
-RANKS, STEPS, PAIRS = 2, 3, 8
-OPTIMIZERS = (
-    OptimizerConfig(learning_rate=0.05, warmup_steps=2, weight_decay=0.1, epsilon=1e-3),
-    OptimizerConfig(name="adamw", learning_rate=0.01, warmup_steps=2, epsilon=1e-3),
-)
-
-
-def learn(how: str, config: OptimizerConfig, rank: int = 0, ranks: int = 1) -> dict[str, Any]:
-    """Take a few steps from the same weights, and return the losses and what was learnt."""
-    model = encoder(temperature=0.1)
-    called = distribute(model, how) if how else model
-    optimizer, losses = build_optimizer(model, config), []
-    for step in range(STEPS):
-        every = batch(PAIRS, seed=step)
-        own = slice(rank * PAIRS // ranks, (rank + 1) * PAIRS // ranks)
-        tensors = (one[own] for one in (every.images, every.tokens, every.mask, every.texts))
-        given = Batch(*tensors, every.keys[own])
-        set_learning_rate(optimizer, config, step, STEPS)
-        optimizer.zero_grad()
-        loss = partial(contrastive_loss, groups=given.texts)
-        losses.append(backward(called, given, PAIRS // ranks // (1 + step % 2), loss))
-        optimizer.step()
-    whole = {
-        name: one.full_tensor() if hasattr(one, "full_tensor") else one
-        for name, one in model.state_dict().items()
-    }
-    with torch.no_grad():
-        vectors = model.encode_image(every.images), model.encode_text(every.tokens, every.mask)
-    return {"losses": torch.stack(losses), "vectors": torch.cat(vectors), **whole}
-
-
-def learn_on_a_rank(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=RANKS
-    )
-    told = {
-        (how, config.name): learn(how, config, rank, RANKS) for how in WAYS for config in OPTIMIZERS
-    }
-    torch.save(told, f"{folder}/{rank}.pt")
-    torch.distributed.destroy_process_group()
-
-
-def test_two_ranks_learn_what_one_would(tmp_path: Path) -> None:
-    spawn(learn_on_a_rank, (str(tmp_path),), nprocs=RANKS)
-
-    ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in range(RANKS)]
-    for config in OPTIMIZERS:
-        expected = learn("", config)
-        for how in WAYS:
-            for told in ranks:
-                torch.testing.assert_close(told[how, config.name], expected, rtol=1e-3, atol=1e-4)
