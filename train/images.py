@@ -19,8 +19,8 @@ Pixels = NDArray[np.uint8]
 
 _JPEG = b"\xff\xd8\xff"
 _EXIF = b"Exif\0\0"
-_EXIF_WITHIN = 1 << 12
-"""EXIF is among the first segments, and its name at the beginning of its own."""
+_EXIF_WITHIN = 1 << 16
+"""EXIF is the first segment, or the second, and none is longer."""
 _SCALES = (8, 4, 2)
 """By which libjpeg-turbo divides an image's sides quickly; in between it is slower than in full."""
 
@@ -83,7 +83,7 @@ def _decode(data: bytes, images: Images) -> Pixels:
     except ValueError:
         return _with_pillow(data, images)
     _check_size(width, height, images)
-    if _EXIF in data[:_EXIF_WITHIN] and read_header(data).turned:
+    if data.find(_EXIF, 0, _EXIF_WITHIN) >= 0 and read_header(data).turned:
         return _with_pillow(data, images)
     wide, high = images.resized(width, height)
     scale = next((s for s in _SCALES if width >= s * wide and height >= s * high), 1)

