@@ -6,6 +6,7 @@ import unicodedata
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import filters
@@ -116,13 +117,13 @@ def test_set_digests(recipe: Recipe) -> dict[str, str | None]:
 
 
 @cache
-def code_version() -> str:
-    """Return the version, and a digest of the code itself."""
+def code_version(*others: ModuleType) -> str:
+    """Return the version, and a digest of the code itself, and that of other packages."""
     digest = hashlib.sha256()
-    for package in (filters, recaption, pipelines):
+    for package in (filters, recaption, pipelines, *others):
         for path in sorted(Path(package.__path__[0]).glob("*.py")):
             digest.update(path.read_bytes())
-    return f"{_version('altmill')}+{digest.hexdigest()[:8]}"
+    return f"{version_of('altmill')}+{digest.hexdigest()[:8]}"
 
 
 def environment() -> dict[str, str]:
@@ -140,10 +141,11 @@ def environment() -> dict[str, str]:
     return {
         "python": platform.python_version(),
         "unicode": unicodedata.unidata_version,
-    } | {name: _version(name) for name in packages}
+    } | {name: version_of(name) for name in packages}
 
 
-def _version(package: str) -> str:
+def version_of(package: str) -> str:
+    """Return a package's version; 0 where it is not installed."""
     try:
         return version(package)
     except ModuleNotFoundError:

@@ -13,10 +13,10 @@ THIN_SPACE = "\u202f"
 NONE = "\u2013"
 
 
-def pages() -> jinja2.Environment:
-    """Return what renders the templates beside this file, escaping every text."""
+def pages(*others: Path) -> jinja2.Environment:
+    """Return what renders the templates of other folders, and beside this file, escaping texts."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        loader=jinja2.FileSystemLoader([*others, Path(__file__).parent]),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -48,7 +48,7 @@ class Corpus:
             RecipeError: Either has fewer than two pairs, or no two captions that differ.
         """
         rows = np.arange(self.num_noisy, len(self.keys))
-        held_out = np.array([_chance(self.keys[row]) < held_out_share for row in rows], bool)
+        held_out = np.array([chance_of(self.keys[row]) < held_out_share for row in rows], bool)
         for name, part in (("learnt from", rows[~held_out]), ("held out", rows[held_out])):
             if len({self.captions[row] for row in part}) < 2:
                 raise RecipeError(
@@ -143,7 +143,7 @@ def batches(rows: NDArray[np.int64], size: int, seed: int) -> Iterator[NDArray[n
             yield order[first : first + size]
 
 
-def _chance(key: str) -> float:
+def chance_of(key: str) -> float:
     """Return a number in [0, 1) that a key alone decides."""
     digest = hashlib.sha256(key.encode("utf-8", "replace")).digest()
     return int.from_bytes(digest[:8]) / 2**64

@@ -4,6 +4,7 @@ import io
 import threading
 import warnings
 from contextlib import ExitStack, suppress
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -17,6 +18,28 @@ shall reach those.
 """
 
 Image.init()  # with `formats` given, Pillow looks no further than the plugins loaded so far
+
+
+_ORIENTATION = 274
+
+
+class Header(NamedTuple):
+    """What is told of an image before its pixels."""
+
+    width_px: int
+    height_px: int
+    turned: bool
+    """A JPEG whose EXIF says that it lies on a side, or is mirrored."""
+
+
+def read_header(data: bytes) -> Header:
+    """Read an image's header, decoding no pixel; of damage Pillow raises more than OSError."""
+    with _lenient, Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        turned = False
+        if image.format == "JPEG":
+            with suppress(Exception):  # as `upright` does
+                turned = image.getexif().get(_ORIENTATION, 1) != 1
+        return Header(*image.size, turned)
 
 
 def read_rgb(data: bytes) -> Image.Image:

@@ -6,6 +6,7 @@ killed and resumed or not: all chance of a step comes from its number.
 
 import hashlib
 import itertools
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -240,11 +241,23 @@ class _Progress:
 
 def learning_rate(stage: Stage, step: int) -> float:
     """Return the learning rate of a step, 0 the first: it rises to its height, and falls."""
-    if step < stage.warmup_steps:
-        return stage.learning_rate * (step + 1) / stage.warmup_steps
-    done = (step - stage.warmup_steps) / max(1, stage.steps - stage.warmup_steps)
-    falls = {"cosine": (1 + np.cos(np.pi * done)) / 2, "linear": 1 - done, "none": 1.0}
-    return float(stage.learning_rate * falls[stage.decay])
+    return stage.learning_rate * schedule(step, stage.steps, stage.warmup_steps, stage.decay)
+
+
+def schedule(step: int, steps: int, warmup_steps: int, decay: str) -> float:
+    """Return what a step's learning rate, 0 the first, is of the largest one.
+
+    Args:
+        step: It rises to 1 within the first `warmup_steps`, and falls then.
+        steps: At which it would be 0.
+        warmup_steps: 0 or more.
+        decay: One of `recaption.learning.DECAYS`.
+    """
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    done = (step - warmup_steps) / max(1, steps - warmup_steps)
+    falls = {"cosine": (1 + math.cos(math.pi * done)) / 2, "linear": 1 - done, "none": 1.0}
+    return falls[decay]
 
 
 def part_of(model: Blip, *, encoder: bool, decoder: bool) -> Blip:

@@ -39,9 +39,12 @@ class Cache:
 
 
 class TextStack(nn.Module):
-    """Turn ids (n, t) into states (n, t, width)."""
+    """Turn ids (n, t) into states (n, t, width).
 
-    def __init__(self, config: Any) -> None:
+    Without `about_images` it has no weights for images, and texts are read alone.
+    """
+
+    def __init__(self, config: Any, *, about_images: bool = True) -> None:
         super().__init__()
         width = config.text_width
         self.heads = config.text_heads
@@ -49,7 +52,7 @@ class TextStack(nn.Module):
         self.positions = nn.Embedding(config.max_tokens, width)
         self.norm = nn.LayerNorm(width, config.text_epsilon)
         self.dropout = nn.Dropout(config.dropout)
-        self.layers = nn.ModuleList(_Layer(config) for _ in range(config.text_layers))
+        self.layers = nn.ModuleList(_Layer(config, about_images) for _ in range(config.text_layers))
         self.apply(initialise)
 
     def forward(
@@ -99,11 +102,11 @@ class TextStack(nn.Module):
 
 
 class _Layer(nn.Module):
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: Any, about_images: bool) -> None:
         super().__init__()
         parts = {part: _SelfAttention(config) for part in config.parts}
         self.attention = nn.ModuleDict(parts)
-        self.cross = _ImageAttention(config)
+        self.cross = _ImageAttention(config) if about_images else None
         self.mlp = _Mlp(config)
 
 
@@ -199,5 +202,5 @@ def initialise(module: nn.Module) -> None:
     """Give a linear layer, or an embedding, BERT's initial weights."""
     if isinstance(module, nn.Linear | nn.Embedding):
         nn.init.normal_(module.weight, std=INITIAL_STD)
-    if isinstance(module, nn.Linear):
+    if isinstance(module, nn.Linear) and module.bias is not None:
         nn.init.zeros_(module.bias)

@@ -8,6 +8,8 @@ python -m tests.bench peers                     what other detectors find of cop
 python -m tests.bench recall                    which copies of photographs are found
 python -m tests.bench duplicates --rows 5_000_000   near hashes whose groups are known
 python -m tests.bench generate                  captions written and judged, beside transformers
+python -m tests.bench loader                    pairs loaded, beside webdataset and Pillow
+python -m tests.bench step                      a training step, beside open_clip; --size for a GPU
 
 Rates are per second of CPU, user and system, children included; on a machine that does other work
 too they come out lower.  All inputs are generated from a seed, but for the real images of
@@ -35,10 +37,13 @@ from pipelines.plan import read_recipe
 from tests.bench import cifair, corpus, rivals
 from tests.bench.copies import compare_peers
 from tests.bench.duplicates import measure_groups
+from tests.bench.encoders import SIZES
 from tests.bench.generate import measure_generation
+from tests.bench.loader import measure_loading
 from tests.bench.lookup import measure_lookups
 from tests.bench.ours import PARTS, Spent, run_timed_decide, run_timed_filter, warm_up
 from tests.bench.recall import measure_recall
+from tests.bench.step import measure_step
 from tests.bench.usage import NOTHING, seconds, watched
 
 ROWS = 500_000
@@ -85,6 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--pictures", type=Path, help="of cifair's unlisted matches: a PNG to write"
     )
     parser.add_argument("--peers", action="store_true", help="recall of other detectors, too")
+    parser.add_argument("--size", choices=SIZES, default="small", help="of step's models")
     chosen = parser.parse_args(arguments)
     logging.disable(logging.WARNING)  # Beam's, about packages that it can do without
     warnings.simplefilter("ignore")  # Pillow's, about the real images
@@ -290,6 +296,8 @@ _JOBS: dict[str, Callable[[Path, argparse.Namespace], None]] = {
     "cifair": lambda folder, chosen: cifair.measure(folder, _say, chosen.pictures),
     "peers": lambda folder, _: _say_all(compare_peers(folder)),
     "generate": lambda *_: _say_all(measure_generation()),
+    "loader": lambda folder, _: _say_all(measure_loading(folder)),
+    "step": lambda _, chosen: _say_all(measure_step(chosen.size)),
     "recall": lambda folder, chosen: measure_recall(folder, peers=chosen.peers),
 }
 

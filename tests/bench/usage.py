@@ -55,9 +55,9 @@ def watched(pid: int) -> Iterator[Memory]:
 
     def watch() -> None:
         while not done.wait(_SAMPLE_EVERY_S):
-            status = [_status(one) for one in (pid, *_descendants(pid))]
-            memory.largest = max(memory.largest, *(one.get("VmHWM", 0) for one in status))
-            memory.together = max(memory.together, sum(one.get("VmRSS", 0) for one in status))
+            every = [status(one) for one in (pid, *_descendants(pid))]
+            memory.largest = max(memory.largest, *(one.get("VmHWM", 0) for one in every))
+            memory.together = max(memory.together, sum(one.get("VmRSS", 0) for one in every))
 
     thread = threading.Thread(target=watch)
     thread.start()
@@ -85,7 +85,7 @@ def _descendants(pid: int) -> dict[int, list[str]]:
     return found
 
 
-def _status(pid: int) -> dict[str, int]:
+def status(pid: int) -> dict[str, int]:
     """Return the memory lines of /proc/PID/status, in bytes; nothing if it has ended."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()

@@ -28,6 +28,8 @@ SPLITS = {
 }
 """What splits are called."""
 
+LABEL = "label"
+"""What a label is called where nothing else is said."""
 Label = str | int
 
 
@@ -51,7 +53,7 @@ class Labelled:
         return replace(self, images=[self.images[i] for i in at], labels=self.labels[at])
 
 
-def open_labelled(path: Path, split: str = "") -> Labelled:
+def open_labelled(path: Path, split: str = "", label: str = LABEL) -> Labelled:
     """Open labelled images.
 
     Args:
@@ -60,6 +62,8 @@ def open_labelled(path: Path, split: str = "") -> Labelled:
             a manifest, parquet or CSV, with the columns `image` (bytes, which are held in memory,
             or a path relative to the manifest), `label` and, for a split, `split`.
         split: One of `SPLITS`, if not all; a folder's is a folder in it.
+        label: Of tars, what the label is called in `.json`; several, such as `colour+shape`, are
+            one label together, whose name is added to that of the data.
 
     Raises:
         RecipeError: There is nothing of that kind.
@@ -71,7 +75,7 @@ def open_labelled(path: Path, split: str = "") -> Labelled:
     if not path.exists():
         raise RecipeError(f"{path} must be a folder, a tar or a manifest, got nothing; correct it")
     tars = [path] if path.suffix == ".tar" else sorted(path.glob("*.tar"))
-    return _from_tars(path, tars) if tars else _from_folders(path)
+    return _from_tars(path, tars, label) if tars else _from_folders(path)
 
 
 def has_split(path: Path, split: str) -> bool:
@@ -168,27 +172,33 @@ def _from_folders(path: Path) -> Labelled:
     return _named(name_of(path), pairs, path, every, by_folder=True)
 
 
-def _from_tars(path: Path, tars: Sequence[Path]) -> Labelled:
+def _from_tars(path: Path, tars: Sequence[Path], label: str) -> Labelled:
     damage: list[str] = []
     pairs = [
-        (sample.image, _label(sample.texts)) for tar in tars for sample in read_samples(tar, damage)
+        (sample.image, _label(sample.texts, label))
+        for tar in tars
+        for sample in read_samples(tar, damage)
     ]
     folder = tars[0].parent
     beside = folder if (folder / CLASS_NAMES).exists() else folder.parent
-    every = list({label for _, label in pairs if label is not None})
-    found = _named(name_of(path), pairs, beside, every)
+    every = list({one for _, one in pairs if one is not None})
+    name = name_of(path) if label == LABEL else f"{name_of(path)}-{label}"
+    found = _named(name, pairs, beside, every)
     return replace(found, faults=found.faults | ({"damage": len(damage)} if damage else {}))
 
 
-def _label(texts: dict[str, str]) -> Label | None:
-    if "cls" in texts:
+def _label(texts: dict[str, str], called: str) -> Label | None:
+    if "cls" in texts and called == LABEL:
         text = texts["cls"].strip()
         return int(text) if text.isdecimal() else text or None
     try:
-        label = json.loads(texts.get("json", "null"))["label"]
+        record = json.loads(texts.get("json", "null"))
+        labels = [record[name] for name in called.split("+")]
     except (ValueError, TypeError, KeyError):
         return None
-    return label if isinstance(label, str | int) else None
+    if not all(isinstance(label, str | int) for label in labels):
+        return None
+    return labels[0] if len(labels) == 1 else " ".join(map(str, labels))
 
 
 def _named(

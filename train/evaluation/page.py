@@ -253,7 +253,4 @@ def _remarks(result: Result) -> list[str]:
 
 @cache
 def _template() -> jinja2.Template:
-    environment = pages()
-    beside = jinja2.FileSystemLoader(Path(__file__).parent)
-    environment.loader = jinja2.ChoiceLoader([beside, *filter(None, [environment.loader])])
-    return environment.get_template("page.html.j2")
+    return pages(Path(__file__).parent).get_template("page.html.j2")

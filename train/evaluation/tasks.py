@@ -8,7 +8,7 @@ from filters.rule import RecipeError
 from train.evaluation.cxc import cxc
 from train.evaluation.encoder import Encoder
 from train.evaluation.knn import knn
-from train.evaluation.labelled import open_labelled
+from train.evaluation.labelled import LABEL, open_labelled
 from train.evaluation.measures import measures
 from train.evaluation.page import write_page
 from train.evaluation.probe import linear_probe, vtab
@@ -19,7 +19,7 @@ from train.evaluation.templates import open_templates
 from train.evaluation.zero_shot import zero_shot
 
 KINDS = {
-    "zero-shot": "zero-shot:DIR[,templates=clip,language=en]",
+    "zero-shot": "zero-shot:DIR[,templates=clip,label=label,language=en]",
     "retrieval": "retrieval:dataset_coco.json@IMAGES[,language=en], or retrieval:SHARDS",
     "cxc": "cxc:DIR@IMAGES",
     "probe": "probe:DIR",
@@ -31,7 +31,7 @@ KINDS = {
 """The kinds of tasks, and how each is written."""
 
 _OPTIONS: dict[str, dict[str, Callable[[str], str | int | float]]] = {
-    "zero-shot": {"templates": str, "language": str},
+    "zero-shot": {"templates": str, "label": str, "language": str},
     "retrieval": {"language": str},
     "fine-tune": {"steps": int, "batch": int, "head_rate": float, "rate": float},
 }
@@ -117,7 +117,8 @@ def evaluate(encoder: Encoder, tasks: Sequence[str], out: Path) -> list[Result]:
 
 def _zero_shot(encoder: Encoder, task: Task) -> list[Result]:
     name = str(task.options.get("templates", ""))
-    return [zero_shot(encoder, open_labelled(task.path), open_templates(name) if name else ())]
+    data = open_labelled(task.path, label=str(task.options.get("label", LABEL)))
+    return [zero_shot(encoder, data, open_templates(name) if name else ())]
 
 
 def _retrieval(encoder: Encoder, task: Task) -> list[Result]:

@@ -57,6 +57,20 @@ def test_numbers_that_no_file_names_are_names(tmp_path: Path) -> None:
     assert data.labels.tolist() == [1, 2, 1, 0]
 
 
+def test_a_label_may_be_another_field_of_the_record_or_several(tmp_path: Path) -> None:
+    records = [{"label": "x", "colour": c, "size": 3} for c in COLOURS] + [{"colour": "red"}]
+    samples = [(picture(one["colour"]), {"json": json.dumps(one)}) for one in records]
+    write_tar(tmp_path / "shades" / "0.tar", samples)
+
+    colours = open_labelled(tmp_path / "shades", label="colour")
+    both = open_labelled(tmp_path / "shades", label="size+colour")
+
+    assert (colours.name, colours.classes) == ("shades-colour", ("blue", "green", "red"))
+    assert colours.labels.tolist() == [2, 0, 2, 1, 2]
+    assert both.classes == ("3 blue", "3 green", "3 red")
+    assert both.faults == {"no_label": 1}
+
+
 def test_images_of_the_dataset_library_are_read(tmp_path: Path) -> None:
     images = [{"bytes": picture(c), "path": None} for c in COLOURS]
     pq.write_table(pa.table({"image": images, "label": COLOURS}), tmp_path / "d.parquet")

@@ -1,0 +1,11 @@
+"""What a run leaves in its folder."""
+
+RUN = "run.json"
+"""What the run is made of."""
+INDEX = "index"
+"""Of the samples."""
+CHECKPOINTS = "checkpoints"
+METRICS = "metrics.jsonl"
+EVENTS = "tensorboard"
+EVALUATION = "evaluation"
+REPORT = "report"
