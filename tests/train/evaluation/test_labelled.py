@@ -47,6 +47,16 @@ def test_folders_tars_and_manifests_give_the_same(tmp_path: Path) -> None:
     assert open_labelled(places).classes == ("blue", "green", "red")
 
 
+def test_numbers_that_no_file_names_are_names(tmp_path: Path) -> None:
+    rows = {"image": [picture(c) for c in COLOURS], "label": [7, 10, 7, 3]}
+    pq.write_table(pa.table(rows), tmp_path / "numbers.parquet")
+
+    data = open_labelled(tmp_path / "numbers.parquet")
+
+    assert data.classes == ("3", "7", "10")
+    assert data.labels.tolist() == [1, 2, 1, 0]
+
+
 def test_a_label_may_be_another_field_of_the_record_or_several(tmp_path: Path) -> None:
     records = [{"label": "x", "colour": c, "size": 3} for c in COLOURS] + [{"colour": "red"}]
     samples = [(picture(one["colour"]), {"json": json.dumps(one)}) for one in records]
@@ -59,16 +69,6 @@ def test_a_label_may_be_another_field_of_the_record_or_several(tmp_path: Path) -
     assert colours.labels.tolist() == [2, 0, 2, 1, 2]
     assert both.classes == ("3 blue", "3 green", "3 red")
     assert both.faults == {"no_label": 1}
-
-
-def test_numbers_that_no_file_names_are_names(tmp_path: Path) -> None:
-    rows = {"image": [picture(c) for c in COLOURS], "label": [7, 10, 7, 3]}
-    pq.write_table(pa.table(rows), tmp_path / "numbers.parquet")
-
-    data = open_labelled(tmp_path / "numbers.parquet")
-
-    assert data.classes == ("3", "7", "10")
-    assert data.labels.tolist() == [1, 2, 1, 0]
 
 
 def test_images_of_the_dataset_library_are_read(tmp_path: Path) -> None:
