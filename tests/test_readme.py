@@ -24,7 +24,9 @@ import train.arguments
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TEST_IMAGES = 20
-NOT_COPIED = shutil.ignore_patterns(".git", ".venv", "out", "sample*", "runs", ".*_cache", ".hypothesis")
+NOT_COPIED = shutil.ignore_patterns(
+    ".git", ".venv", "out", "sample*", "runs", ".*_cache", ".hypothesis"
+)
 
 
 def blocks(language: str) -> list[str]:

@@ -6,7 +6,7 @@ metadata/metadata_0.parquet  image_path, caption: the rows, in the same order
 image.index                FAISS's, if clip-retrieval has made one of them
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from filters.rule import RecipeError
 from recaption.files import replacing
 from train.evaluation.encoder import Encoder, Floats, encode_texts
 from train.evaluation.images import FAULTS, Source, embed
-from train.evaluation.tar_samples import read_samples
 
 INDEX = "image.index"
 _FOLDERS = {"img": "img_emb", "text": "text_emb", "metadata": "metadata"}
@@ -32,18 +31,6 @@ class Part:
     captions: Sequence[str]
     paths: Sequence[str]
     """What tells one image from another: a key, a path or a URL."""
-
-
-def tar_parts(tars: Sequence[Path]) -> Iterator[Part]:
-    """Yield the pairs of each tar that have an image."""
-    for tar in tars:
-        found = [one for one in read_samples(tar, []) if one.image is not None]
-        captions = [one.texts.get("txt", "").strip() for one in found]
-        yield Part(
-            [one.image for one in found if one.image],
-            captions,
-            [one.key for one in found],
-        )
 
 
 def write_embeddings(encoder: Encoder, parts: Iterable[Part], out: Path) -> dict[str, int]:

@@ -10,9 +10,8 @@ import pytest
 
 from filters.rule import RecipeError
 from tests.train.evaluation.colours import COLOURS, ColourEncoder, picture, unit
-from tests.train.evaluation.test_labelled import write_tar
 from train.evaluation import search as module
-from train.evaluation.embeddings import Index, open_index, tar_parts, write_embeddings
+from train.evaluation.embeddings import Index, Part, open_index, write_embeddings
 from train.evaluation.search import make_query, search
 
 NAMES = list(COLOURS)
@@ -20,12 +19,14 @@ NAMES = list(COLOURS)
 
 @pytest.fixture
 def index(tmp_path: Path) -> Index:
-    """Return the embeddings of two shards, of which one has an image that cannot be read."""
-    shards = [tmp_path / "0.tar", tmp_path / "1.tar"]
-    write_tar(shards[0], [(picture(c), {"txt": f"a {c} square"}) for c in NAMES[:3]])
-    bad = [(b"no image", {"txt": "nothing"}), (None, {"txt": "nothing"})]
-    write_tar(shards[1], [*bad, *((picture(c), {"txt": f"a {c} square"}) for c in NAMES[3:])])
-    counts = write_embeddings(ColourEncoder(), tar_parts(shards), tmp_path / "out")
+    """Return the embeddings of two parts, of which one has an image that cannot be read."""
+    first = Part([picture(c) for c in NAMES[:3]], [f"a {c} square" for c in NAMES[:3]], NAMES[:3])
+    second = Part(
+        [b"no image", *(picture(c) for c in NAMES[3:])],
+        ["nothing", *(f"a {c} square" for c in NAMES[3:])],
+        ["none", *NAMES[3:]],
+    )
+    counts = write_embeddings(ColourEncoder(), [first, second], tmp_path / "out")
     assert counts == {"pairs": 6, "missing": 0, "undecodable": 1, "too_large": 0}
     return open_index(tmp_path / "out")
 
@@ -44,7 +45,7 @@ def test_the_layout_is_that_of_clip_retrieval(index: Index) -> None:
     rows = pq.read_table(index.folder / "metadata/metadata_1.parquet")
     images = np.load(index.folder / "img_emb/img_emb_1.npy")
     assert rows["caption"].to_pylist() == [f"a {c} square" for c in NAMES[3:]]
-    assert rows["image_path"].to_pylist() == ["0002", "0003", "0004"]
+    assert rows["image_path"].to_pylist() == NAMES[3:]
     assert (images.shape, images.dtype) == ((3, 3), np.float16)
 
 
