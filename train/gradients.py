@@ -6,9 +6,9 @@ gradients; the loss gives the vectors' gradients; and then each part is computed
 gradients go on into the towers.  The price is one more forward pass.  Source: Gao et al., GradCache
 (arXiv:2101.06983).
 
-Dropout draws the same numbers in both passes: without that, gradients were 71 % off.  Batch norm
-sees a part at a time, as each core's in ALIGN, and its running statistics move in the first pass
-alone.
+Dropout draws the same numbers in both passes: without that, gradients were 69 % off with a dropout
+of 0.1 (ours, two layers).  Batch norm sees a part at a time, as each core's in ALIGN, and its
+running statistics move in the first pass alone.
 """
 
 import contextlib
