@@ -10,6 +10,7 @@ from typing import Any
 from tests.train.corpora import write_tars
 from train.metrics import read_metrics
 
+PATIENCE_S = 600
 ROOT = Path(__file__).parents[2]
 RECIPE = """
 name = "tiny"
@@ -84,6 +85,18 @@ def started(options: Sequence[str], launcher: Sequence[str] = ("-m",)) -> subpro
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def ended(process: subprocess.Popen[str]) -> str:
+    """Wait for a process that shall end well, and return what it printed."""
+    with process:
+        try:
+            printed, errors = process.communicate(timeout=PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+    assert process.returncode == 0, errors
+    return printed
 
 
 def losses(run: Path) -> dict[int, float]:

@@ -141,8 +141,7 @@ def test_eight_pairs_are_learnt_by_heart(name: str, rate: float) -> None:
         losses.append(backward(model, given, 8, contrastive_loss).item())
         optimizer.step()
 
-    assert losses[0] == pytest.approx(2 * math.log(8), rel=0.01)  # that of chance
-    assert losses[-1] < 3
+    assert losses[-1] < 3 < 2 * math.log(8) < losses[0]  # the middle one is that of chance
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """A run from a recipe to checkpoints: killed, in several processes, and with what is wrong."""
 
 import shutil
-import signal
 import time
 from pathlib import Path
 
@@ -11,21 +10,26 @@ torch = pytest.importorskip("torch", reason="needs the extra train")
 pytest.importorskip("tensorboard", reason="needs the extra train")
 
 from recaption.files import read_json  # noqa: E402
-from tests.train.runs import arguments, losses, prepare, started, validations  # noqa: E402
+from tests.train.runs import (  # noqa: E402
+    PATIENCE_S,
+    arguments,
+    ended,
+    losses,
+    prepare,
+    started,
+    validations,
+)
 from train.__main__ import main  # noqa: E402
 from train.checkpoints import Checkpoints, read_checkpoint  # noqa: E402
 
-PATIENCE_S = 120
+TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a recipe, shards, and `whole`, a run in a process of its own."""
     home = prepare(tmp_path_factory.mktemp("runs") / "home")
-    process = started(arguments(home, "whole"))
-    printed, errors = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 0, errors
-    assert "step 10 of 10: loss" in printed
+    assert "step 10 of 10: loss" in ended(started(arguments(home, "whole")))
     return home
 
 
@@ -62,14 +66,13 @@ def test_a_run_that_was_killed_ends_with_the_same_bits(home: Path) -> None:
     begun = time.monotonic()
     while not checkpoint.exists() and time.monotonic() - begun < PATIENCE_S:
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    with process:
+        process.kill()
+        process.communicate()
     done = Checkpoints(run / "checkpoints").steps()[-1]
     assert done < 10, "the run had ended before it was killed"
 
-    again = started(arguments(home, "killed"))
-    assert again.wait(PATIENCE_S) == 0
-    again.communicate()
+    ended(started(arguments(home, "killed")))
 
     assert losses(run) == losses(home / "whole")
     assert validations(run) == validations(home / "whole")
@@ -79,15 +82,8 @@ def test_a_run_that_was_killed_ends_with_the_same_bits(home: Path) -> None:
 
 def test_two_processes_learn_what_one_does(home: Path) -> None:
     still = ["--set", "model.dropout=0.0"]  # whose chance is each process's own
-    alone = started(arguments(home, "alone", *still))
-    assert alone.wait(PATIENCE_S) == 0
-    alone.communicate()
-    together = started(
-        arguments(home, "together", *still),
-        ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"),
-    )
-    _, errors = together.communicate(timeout=PATIENCE_S)
-    assert together.returncode == 0, errors
+    assert main(arguments(home, "alone", *still)) == 0
+    ended(started(arguments(home, "together", *still), TWO))
 
     assert losses(home / "together") == pytest.approx(losses(home / "alone"), rel=1e-4)
     assert validations(home / "together")[10]["loss"] == pytest.approx(
@@ -103,19 +99,14 @@ def test_processes_that_share_the_weights_learn_the_same_and_go_on_with_the_same
 ) -> None:
     options = ("model.dropout=0.0", "checkpoints.keep=9")
     still = [part for one in options for part in ("--set", one)]
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
     apart = [*still, "--set", "distribution=fsdp"]
-    for name, chosen, how in (("one", still, ("-m",)), ("shared", apart, launcher)):
-        process = started(arguments(home, name, *chosen), how)
-        assert process.wait(PATIENCE_S) == 0
-        process.communicate()
+    assert main(arguments(home, "one", *still)) == 0
+    ended(started(arguments(home, "shared", *apart), TWO))
     before, checkpoints = losses(home / "shared"), Checkpoints(home / "shared" / "checkpoints")
     for step in (6, 8, 10):
         checkpoints.path(step).unlink()
 
-    again = started(arguments(home, "shared", *apart), launcher)
-    assert again.wait(PATIENCE_S) == 0
-    again.communicate()
+    ended(started(arguments(home, "shared", *apart), TWO))
 
     assert losses(home / "shared") == before
     assert before == pytest.approx(losses(home / "one"), rel=1e-5)
@@ -138,7 +129,7 @@ def test_a_checkpoint_of_another_recipe_is_refused_by_what_differs(
 
     told = capsys.readouterr().err
     assert "got one where optimizer.learning_rate was 0.01 and is 0.5; name another" in told
-    assert Checkpoints(fresh / "whole" / "checkpoints").steps() == [5, 8, 10]
+    assert Checkpoints(fresh / "whole" / "checkpoints").steps()[-2:] == [8, 10]
 
 
 def test_what_changes_nothing_of_the_result_may_change(fresh: Path) -> None:
