@@ -64,7 +64,8 @@ def run(
         if overwrite and world.first:
             _remove(out)
         world.wait()
-        torch.set_float32_matmul_precision("high")  # on GPUs: TF32
+        if world.device.type == "cuda":
+            torch.set_float32_matmul_precision("high")  # TF32, where towers are not in bfloat16
         _learn(_prepare(settings, sources, out, world))
         if world.first:
             write_report(out)
