@@ -168,7 +168,8 @@ class _Progress:
         loss = torch.stack(list(losses.values())).sum()
         self.optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), stage.clip_norm)
+        if stage.clip_norm:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), stage.clip_norm)
         self.optimizer.step()
         self.pairs += len(rows)
         for name, value in losses.items():
