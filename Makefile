@@ -41,7 +41,7 @@ recaption: $(RECAPTION) $(if $(filter sample,$(INPUT)),sample-corpus sample-clea
 
 .PHONY: sample-clean-corpus
 sample-clean-corpus: $(CORE)
-	$(BIN)/python -m pipelines sample --output sample-clean --rows 1500 --seed 1 --clean
+	$(BIN)/python -m pipelines sample --output sample-clean --rows 4000 --seed 1 --clean
 
 check: $(DEV)
 	$(BIN)/ruff format --check .
