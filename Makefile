@@ -46,7 +46,7 @@ recaption: $(RECAPTION) $(if $(filter sample,$(INPUT)),sample-corpus sample-clea
 
 .PHONY: sample-clean-corpus
 sample-clean-corpus: $(CORE)
-	$(BIN)/python -m pipelines sample --output sample-clean --rows 1500 --seed 1 --clean
+	$(BIN)/python -m pipelines sample --output sample-clean --rows 4000 --seed 1 --clean
 
 # The sample's own pictures of a third seed stand for a test set: no model has seen them.
 train: $(TRAIN) $(if $(DATA),,recaption sample-test-corpus)
