@@ -74,7 +74,7 @@ test: $(DEV)
 	$(BIN)/coverage report
 
 bench: $(DEV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench,recaption,train]'
 	$(BIN)/python -m tests.bench $(ARGS)
 
 # The environment: versions are those of constraints.txt, which a user's own install may ignore.
