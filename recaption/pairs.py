@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from filters.rule import RecipeError
+from recaption.held_out import are_held_out
 from recaption.pixels import read_square
 
 CHUNK = 256
@@ -48,7 +49,7 @@ class Corpus:
             RecipeError: Either has fewer than two pairs, or no two captions that differ.
         """
         rows = np.arange(self.num_noisy, len(self.keys))
-        held_out = np.array([chance_of(self.keys[row]) < held_out_share for row in rows], bool)
+        held_out = are_held_out((self.keys[row] for row in rows), held_out_share)
         for name, part in (("learnt from", rows[~held_out]), ("held out", rows[held_out])):
             if len({self.captions[row] for row in part}) < 2:
                 raise RecipeError(
@@ -141,9 +142,3 @@ def batches(rows: NDArray[np.int64], size: int, seed: int) -> Iterator[NDArray[n
         order = np.random.Generator(np.random.PCG64([seed, epoch])).permutation(rows)
         for first in range(0, len(rows) - min(size, len(rows)) + 1, min(size, len(rows))):
             yield order[first : first + size]
-
-
-def chance_of(key: str) -> float:
-    """Return a number in [0, 1) that a key alone decides."""
-    digest = hashlib.sha256(key.encode("utf-8", "replace")).digest()
-    return int.from_bytes(digest[:8]) / 2**64

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from filters.rule import RecipeError
 from recaption.files import replacing
-from recaption.pairs import chance_of
+from recaption.held_out import are_held_out
 from train.filtered import list_filtered
 from train.mixing import Captions
 from train.parquets import list_parquet
@@ -225,7 +225,7 @@ def _index_one(job: _Job, captions: Captions, held_out_share: float) -> None:
 def _parts(group: Group, held_out_share: float) -> Iterator[tuple[bool, Group]]:
     """Yield the samples that are learnt from, and those that are held out, which keys decide."""
     keys = group.places["key"].to_pylist()
-    chosen = np.array([chance_of(key) < held_out_share for key in keys], bool)
+    chosen = are_held_out(keys, held_out_share)
     for held_out in (False, True):
         places = group.places.filter(pa.array(chosen == held_out))
         yield held_out, replace(group, places=places)

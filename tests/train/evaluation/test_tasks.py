@@ -157,6 +157,7 @@ def test_folds_and_deviations_stand_on_the_page(tmp_path: Path) -> None:
 
 
 def test_a_task_may_be_tuned_where_it_is_asked(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="needs the extra train")
     data = tmp_path / "data"
     write_folders(data / "train", ["red", "blue"], each=2)
     write_folders(data / "test", ["red", "blue"], each=1)
