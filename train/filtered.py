@@ -36,14 +36,16 @@ def list_filtered(shard: Shard, captions: Captions) -> Places:
     """
     run = open_run(shard.run_output)
     rows = run.rows(next(one for one in run.shards if one.name == shard.of_run))
-    texts = [values_of(column) for column in _texts(run, shard.of_run, rows, captions)]
+    columns, may = _texts(run, shard.of_run, rows, captions)
+    texts = [values_of(column) for column in columns]
     there = pc.fill_null(pc.greater(rows["image_bytes"], 0), False)
     whole = pc.and_(there, pc.invert(pc.is_in(rows["error"], _NO_IMAGE))).to_numpy()
     places, (ends, sizes) = Places(), _groups(shard, len(rows))
     places.left_out["image_missing"] += int((~whole).sum())
+    places.left_out["dropped"] += int((whole & ~may).sum())
     for number, (end, size) in enumerate(zip(ends, sizes, strict=True)):
         first = int(ends[number - 1]) if number else 0
-        at = first + np.flatnonzero(whole[first:end])
+        at = first + np.flatnonzero((whole & may)[first:end])
         places.add(number, size, _rows(shard, rows, texts, at, first), captions)
     return places
 
@@ -70,8 +72,13 @@ def _groups(shard: Shard, rows: int) -> tuple[list[int], list[int]]:
         return ends.tolist(), [size_of_images(file, number, shard.image) for number in numbers]
 
 
-def _texts(run: FilterRun, name: str, rows: pa.Table, captions: Captions) -> list[pa.ChunkedArray]:
-    """Return the captions of each kind that is read; null where a row has none to be read."""
+def _texts(
+    run: FilterRun, name: str, rows: pa.Table, captions: Captions
+) -> tuple[list[pa.ChunkedArray], NDArray[np.bool_]]:
+    """Return the captions of each kind that is read, and which rows may be learnt from at all.
+
+    A caption is null where a row has none of its kind to be read.
+    """
     kept: Any = rows["kept"]
     texts, may = {"raw": rows["caption"], "chosen": rows["caption"]}, {"raw": kept, "chosen": kept}
     if captions.pairs == "chosen" or captions.names != ("raw",):
@@ -90,7 +97,8 @@ def _texts(run: FilterRun, name: str, rows: pa.Table, captions: Captions) -> lis
     if captions.pairs != "chosen":
         asked = kept if captions.pairs == "kept" else pa.chunked_array([np.ones(len(rows), bool)])
         may = dict.fromkeys(texts, asked)
-    return [pc.if_else(may[kind], texts[kind], _NONE) for kind in captions.names]
+    some = np.any([pc.fill_null(may[kind], False).to_numpy() for kind in captions.names], axis=0)
+    return [pc.if_else(may[kind], texts[kind], _NONE) for kind in captions.names], some
 
 
 def _written(run: FilterRun, name: str) -> pa.Table | None:
