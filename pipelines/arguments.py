@@ -3,7 +3,9 @@
 import argparse
 import os
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
+
+from recaption.command_line import Parser
 
 _EXAMPLES = """\
 examples:
@@ -20,17 +22,9 @@ examples:
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser that says in one sentence what is wrong."""
-
-    def error(self, message: str) -> NoReturn:
-        """End with exit code 2."""
-        self.exit(2, f"altmill: {message}; {self.prog} --help tells more\n")
-
-
 def parser() -> argparse.ArgumentParser:
     """Return the parser of `python -m pipelines`."""
-    root = _Parser(
+    root = Parser(
         prog="python -m pipelines",
         description="Filter image-text pairs, and say why each dropped one went.",
         epilog=_EXAMPLES,

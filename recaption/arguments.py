@@ -4,7 +4,9 @@ import argparse
 import os
 import re
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
+
+from recaption.command_line import Parser
 
 _EXAMPLES = """\
 examples:
@@ -17,17 +19,9 @@ examples:
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser that says in one sentence what is wrong."""
-
-    def error(self, message: str) -> NoReturn:
-        """End with exit code 2."""
-        self.exit(2, f"altmill: {message}; {self.prog} --help tells more\n")
-
-
 def parser() -> argparse.ArgumentParser:
     """Return the parser of `python -m recaption`."""
-    root = _Parser(
+    root = Parser(
         prog="python -m recaption",
         description="Write better captions, judge both, and keep the better one.",
         epilog=_EXAMPLES,

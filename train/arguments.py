@@ -2,7 +2,9 @@
 
 import argparse
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
+
+from recaption.command_line import Parser
 
 _EXAMPLES = """\
 examples:
@@ -15,17 +17,9 @@ examples:
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser that says in one sentence what is wrong."""
-
-    def error(self, message: str) -> NoReturn:
-        """End with exit code 2."""
-        self.exit(2, f"altmill: {message}; {self.prog} --help tells more\n")
-
-
 def parser() -> argparse.ArgumentParser:
     """Return the parser of `python -m train`."""
-    root = _Parser(
+    root = Parser(
         prog="python -m train",
         description="Train a dual encoder on images and their captions, and say what it is worth.",
         epilog=_EXAMPLES,
