@@ -18,11 +18,11 @@ from pipelines.hashes import MIN_QUALITY
 from pipelines.index import NAME
 from pipelines.inputs import InputError
 from pipelines.local import WorkerError
-from pipelines.manifest import ManifestError, read_manifest
 from pipelines.plan import Plan, plan_decide, plan_filter, plan_materialise, read_recipe
 from pipelines.run import run_decide, run_filter, run_materialise, run_recaption
 from pipelines.sample import write_sample
 from recaption.choice import account
+from recaption.manifest import ManifestError, read_manifest
 from recaption.settings import read_settings
 
 _ERRORS = (RecipeError, InputError, ManifestError, WorkerError, FileExistsError)

@@ -11,7 +11,6 @@ from filters.parsing import from_dict
 from filters.recipe import Recipe
 from filters.rule import RecipeError
 from pipelines.index import TestIndex
-from pipelines.manifest import NAME, read_manifest
 from pipelines.planted import (
     CorpusPart,
     audited,
@@ -22,6 +21,7 @@ from pipelines.planted import (
 )
 from pipelines.sources import Part, find_images
 from pipelines.test_sets import check_indexes, open_indexes
+from recaption.manifest import NAME, read_manifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,37 +17,7 @@ from pipelines.exchange import Run
 from pipelines.inputs import Shard
 from pipelines.language import identifier
 from recaption.files import read_json
-
-FORMAT = 1
-NAME = "manifest.json"
-
-
-class ManifestError(ValueError):
-    """An output folder does not hold what it must."""
-
-
-def read_manifest(output: Path) -> dict[str, Any]:
-    """Read a complete run's manifest.
-
-    Raises:
-        ManifestError: There is none, or it is of another format.
-    """
-    path = output / NAME
-    if not path.is_file():
-        raise ManifestError(
-            f"{output} must hold a complete run, got no {NAME} there; run filter to its end, or "
-            "check the path"
-        )
-    try:
-        manifest = read_json(path)
-        found = manifest["format"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ManifestError(f"{path} must be a manifest, got: {error}; run filter again") from None
-    if found != FORMAT:
-        raise ManifestError(
-            f"{path} must have format {FORMAT}, got {found}; use the altmill that wrote it"
-        )
-    return manifest
+from recaption.manifest import FORMAT, ManifestError
 
 
 def measured_folder(output: Path, manifest: dict[str, Any]) -> Path:

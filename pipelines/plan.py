@@ -12,10 +12,11 @@ from filters.rule import RecipeError, Rule
 from pipelines.exchange import Run
 from pipelines.inputs import Shard, find_shards
 from pipelines.language import identifier
-from pipelines.manifest import NAME, measured_folder, plan_digest, read_manifest
+from pipelines.manifest import measured_folder, plan_digest
 from pipelines.schema import NEAREST, NEEDED, RADII
 from pipelines.test_sets import check_indexes
 from recaption.files import read_recipe_text
+from recaption.manifest import NAME, read_manifest
 from recaption.nsfw import scorer
 
 _PARTITION_ROWS = 250_000

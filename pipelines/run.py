@@ -13,11 +13,11 @@ from typing import Any
 
 from filters.rule import RecipeError
 from pipelines.exchange import Run
-from pipelines.manifest import NAME, ManifestError
 from pipelines.plan import Plan
 from recaption.choice import STATISTICS
 from recaption.files import read_json, write_json
 from recaption.filter_run import FilterRun
+from recaption.manifest import NAME, ManifestError
 from recaption.settings import Settings
 
 _log = logging.getLogger("altmill")

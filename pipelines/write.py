@@ -19,7 +19,7 @@ from pipelines.decide import SUBSET, decisions_path, subset_part
 from pipelines.exchange import Run, Send
 from pipelines.image_reader import ImageReader, read_fields
 from pipelines.inputs import Shard
-from pipelines.manifest import NAME, build_manifest, close_account
+from pipelines.manifest import build_manifest, close_account
 from pipelines.measure import columns_path
 from pipelines.report import write_report
 from pipelines.shards import add_sample, write_stats
@@ -27,6 +27,7 @@ from pipelines.storage import join_parts, parquet_writer
 from pipelines.summary import summarise
 from recaption.captions import DECIDED_BY, captions_path, note_of, winners_of
 from recaption.files import replacing, write_json
+from recaption.manifest import NAME
 
 _EXTENSIONS = {"JPEG": "jpg", "MPO": "jpg"}
 MERGED = "merged_captions"

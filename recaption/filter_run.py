@@ -1,6 +1,5 @@
 """Read what a filter run left, its pairs and their images, to give them better captions."""
 
-import json
 import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,9 +15,7 @@ import pyarrow.parquet as pq
 from filters.decision import all_rules
 from filters.parsing import from_dict
 from filters.rule import RecipeError
-
-FORMAT = 1
-"""Of the manifest."""
+from recaption.manifest import NAME, read_manifest
 
 _MEASURED = [
     *("uid", "key", "caption", "error", "sha256", "image_offset", "image_bytes", "decoded"),
@@ -47,7 +44,7 @@ class FilterRun:
             RecipeError: There is no complete run, or none over images.
         """
         self.output = output
-        self.manifest = _read_manifest(output)
+        self.manifest = read_manifest(output)
         self._measured = output / self.manifest["measured"]
         root = Path(self.manifest["input"])
         self.shards = [
@@ -104,27 +101,8 @@ class FilterRun:
     @cached_property
     def _of_captions(self) -> int:
         """The bits of `broken` that stand for rules on the caption alone."""
-        recipe = from_dict(self.manifest["recipe"], str(self.output / "manifest.json"))
+        recipe = from_dict(self.manifest["recipe"], str(self.output / NAME))
         return sum(1 << bit for bit, rule in enumerate(all_rules(recipe.rules)) if rule.of_caption)
-
-
-def _read_manifest(output: Path) -> dict[str, Any]:
-    path = output / "manifest.json"
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        found = manifest["format"]
-    except FileNotFoundError:
-        raise RecipeError(
-            f"{output} must hold a complete filter run, got no manifest.json there; run filter to "
-            "its end, or check the path"
-        ) from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise RecipeError(f"{path} must be a manifest, got: {error}; run filter again") from None
-    if found != FORMAT:
-        raise RecipeError(
-            f"{path} must have format {FORMAT}, got {found}; use the altmill that wrote it"
-        )
-    return manifest
 
 
 def _from_tar(path: Path, rows: pa.Table) -> Iterator[bytes]:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from filters.rule import RecipeError
 from pipelines.inputs import InputError, find_shards
-from pipelines.manifest import NAME as MANIFEST
 from recaption.captions import captions_path
 from recaption.filter_run import FilterRun
+from recaption.manifest import NAME as MANIFEST
 
 
 @dataclass(frozen=True, slots=True)

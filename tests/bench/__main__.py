@@ -32,8 +32,8 @@ import pyarrow.parquet as pq
 
 from filters.parsing import parse
 from filters.recipe import Recipe
-from pipelines.manifest import read_manifest
 from pipelines.plan import read_recipe
+from recaption.manifest import read_manifest
 from tests.bench import cifair, corpus, rivals
 from tests.bench.copies import compare_peers
 from tests.bench.duplicates import measure_groups

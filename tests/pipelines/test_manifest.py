@@ -16,17 +16,14 @@ from pipelines.exchange import Run
 from pipelines.inputs import Shard, find_shards
 from pipelines.language import Identifier
 from pipelines.manifest import (
-    FORMAT,
-    NAME,
-    ManifestError,
     build_manifest,
     close_account,
     code_version,
     environment,
     measured_folder,
     plan_digest,
-    read_manifest,
 )
+from recaption.manifest import FORMAT, NAME, ManifestError, read_manifest
 from tests.shards import write_shard
 
 RECIPE = Recipe(
