@@ -5,13 +5,16 @@ import importlib.util
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
 from typing import Any
 
 from filters.recipe import Recipe
 from filters.rule import RecipeError, Rule
+
+Bound = tuple[str, bool, str]
+"""A value's name, whether it is in its bounds, and these in words."""
 
 
 def parse(text: str, where: str, changes: tuple[str, ...] = ()) -> Recipe:
@@ -101,6 +104,23 @@ def build(kind: type, values: object, path: str, where: str, **ready: object) ->
                 f"{_join(path, name)} must be set, got nothing in recipe {where}; add it"
             )
     return kind(**checked)
+
+
+def check_bounds(settings: object, path: str, bounds: Iterable[Bound]) -> None:
+    """Check the values of settings.
+
+    Args:
+        settings: The values are its attributes.
+        path: What to call them in an error, such as `decode`; empty: nothing.
+        bounds: Of its values.
+
+    Raises:
+        RecipeError: One is not.
+    """
+    for name, holds, bound in bounds:
+        if not holds:
+            value = getattr(settings, name)
+            raise RecipeError(f"{_join(path, name)} must be {bound}, got {value!r}; correct it")
 
 
 def _value(value: object, hint: Any, path: str, where: str) -> Any:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from filters.rule import RecipeError
+from filters.parsing import check_bounds
 from recaption.captioner import Caption, Captioner
 
 _QUOTES = {'"': '"', "'": "'", "`": "`", "“": "”", "„": "“", "\u2018": "\u2019", "«": "»"}
@@ -48,11 +48,7 @@ class Bounds:
             ("min_distinct_share", 0 <= self.min_distinct_share <= 1, "in [0, 1]"),
             ("judged_words", self.judged_words >= 1, "at least 1"),
         )
-        for name, holds, rule in rules:
-            if not holds:
-                raise RecipeError(
-                    f"captions.{name} must be {rule}, got {getattr(self, name)!r}; correct it"
-                )
+        check_bounds(self, "captions", rules)
 
 
 def clean(text: str) -> str:

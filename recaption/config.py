@@ -5,6 +5,7 @@ import threading
 from dataclasses import dataclass
 from typing import Literal
 
+from filters.parsing import check_bounds
 from filters.rule import RecipeError
 
 Part = Literal["encoder", "decoder"]
@@ -129,11 +130,7 @@ class Decode:
             ("repetition_penalty", self.repetition_penalty > 0, "above 0"),
             ("candidates", 1 <= self.candidates <= self._most(), f"in [1, {self._most()}]"),
         )
-        for name, holds, rule in rules:
-            if not holds:
-                raise RecipeError(
-                    f"decode.{name} must be {rule}, got {getattr(self, name)!r}; correct it"
-                )
+        check_bounds(self, "decode", rules)
 
     def _most(self) -> int:
         """Return how many different candidates the strategy can give."""
@@ -176,8 +173,4 @@ class Server:
             ("max_wait_s", 0 <= self.max_wait_s < math.inf, "at least 0"),
             ("max_side_px", self.max_side_px >= 1, "at least 1"),
         )
-        for name, holds, rule in rules:
-            if not holds:
-                raise RecipeError(
-                    f"server.{name} must be {rule}, got {getattr(self, name)!r}; correct it"
-                )
+        check_bounds(self, "server", rules)

@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from filters.rule import RecipeError
+from filters.parsing import check_bounds
 from recaption.config import BlipConfig
 
 DECAYS = ("cosine", "linear", "none")
@@ -66,11 +66,7 @@ class Stage:
             ("clip_norm", self.clip_norm >= 0, "0 or more"),
             ("crop_share", 0 < self.crop_share <= 1, "above 0 and at most 1"),
         )
-        for name, holds, rule in rules:
-            if not holds:
-                raise RecipeError(
-                    f"{self.section}.{name} must be {rule}, got {getattr(self, name)!r}; correct it"
-                )
+        check_bounds(self, self.section, rules)
 
     @property
     def section(self) -> str:
@@ -111,11 +107,7 @@ class Pretrain(Stage):
             ("alpha", 0 <= self.alpha <= 1, "from 0 to 1"),
             ("alpha_steps", self.alpha_steps >= 1, "1 or more"),
         )
-        for name, holds, rule in rules:
-            if not holds:
-                raise RecipeError(
-                    f"pretrain.{name} must be {rule}, got {getattr(self, name)!r}; correct it"
-                )
+        check_bounds(self, "pretrain", rules)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,12 +149,9 @@ class Calibration:
     """
 
     def __post_init__(self) -> None:
-        for name in ("precision", "prior"):
-            if not 0 < getattr(self, name) < 1:
-                raise RecipeError(
-                    f"calibration.{name} must be above 0 and below 1, got {getattr(self, name)!r}; "
-                    "correct it"
-                )
+        names = ("precision", "prior")
+        rules = [(name, 0 < getattr(self, name) < 1, "above 0 and below 1") for name in names]
+        check_bounds(self, "calibration", rules)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,9 +179,7 @@ class Learning:
             ("checkpoint_steps", self.checkpoint_steps >= 1, "1 or more"),
             ("seed", 0 <= self.seed < 2**32, "from 0 to 2^32 - 1"),
         )
-        for name, holds, rule in rules:
-            if not holds:
-                raise RecipeError(f"{name} must be {rule}, got {getattr(self, name)!r}; correct it")
+        check_bounds(self, "", rules)
 
 
 def fingerprint(*parts: Any) -> str:

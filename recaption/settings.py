@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from filters.parsing import build, read_table
 from filters.rule import RecipeError
@@ -36,12 +37,26 @@ def read_settings(name: str, changes: Sequence[str] = ()) -> Settings:
     Raises:
         RecipeError: There is no such recipe, or it is wrong.
     """
-    table = read_table(read_recipe_text("recaption", name), name, tuple(changes))
+    return build(Settings, read_model_table("recaption", name, changes), "", name)
+
+
+def read_model_table(package: str, name: str, changes: Sequence[str]) -> dict[str, Any]:
+    """Read the recipe of a model whose vocabulary is yet to be learnt.
+
+    Args:
+        package: Of ours, whose preset may be meant.
+        name: Of the recipe.
+        changes: Values to set over it.
+
+    Raises:
+        RecipeError: There is no such recipe, or it names the size of the vocabulary.
+    """
+    table = read_table(read_recipe_text(package, name), name, tuple(changes))
     model = table.get("model", {})
     if isinstance(model, dict):
         if "vocabulary" in model:
             raise RecipeError(
                 f"model.vocabulary must not be named, got it in recipe {name}; set vocabulary.size"
             )
-        table["model"] = {**model, "vocabulary": 1}
-    return build(Settings, table, "", name)
+        table["model"] = {**model, "vocabulary": 1}  # until there is one
+    return table

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from filters.rule import RecipeError
+from filters.parsing import Bound, check_bounds
 from recaption.config import Part
 from recaption.learning import DECAYS
 
@@ -96,9 +96,9 @@ class ModelConfig:
             ("text_width", self.text_width % self.text_heads == 0, "a multiple of text_heads"),
             *(self._vit_rules() if self.image_tower == "vit" else ()),
         )
-        _check("model", self, rules)
+        check_bounds(self, "model", rules)
 
-    def _vit_rules(self) -> tuple["_Rule", ...]:
+    def _vit_rules(self) -> tuple[Bound, ...]:
         power = self.patch_px.bit_count() == 1
         return (
             ("drop_path", self.drop_path == 0, "0 with image_tower vit"),
@@ -143,12 +143,11 @@ class OptimizerConfig:
             ("beta2", 0 <= self.beta2 < 1, "in [0, 1)"),
             ("epsilon", self.epsilon > 0, "above 0"),
         )
-        _check("optimizer", self, rules)
+        check_bounds(self, "optimizer", rules)
 
 
 TOWERS = (*EFFICIENTNETS, "vit", "timm:NAME")
 
-_Rule = tuple[str, bool, str]
 _COUNTS = (
     "image_px",
     "patch_px",
@@ -168,10 +167,3 @@ _COLOURS = 3
 
 def _is_tower(name: str) -> bool:
     return name in EFFICIENTNETS or name == "vit" or (name.startswith("timm:") and len(name) > 5)
-
-
-def _check(section: str, config: object, rules: tuple[_Rule, ...]) -> None:
-    for name, holds, rule in rules:
-        if not holds:
-            value = getattr(config, name)
-            raise RecipeError(f"{section}.{name} must be {rule}, got {value!r}; correct it")

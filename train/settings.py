@@ -4,18 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from filters.parsing import build, read_table
-from filters.rule import RecipeError
-from recaption.files import read_recipe_text
+from filters.parsing import build, check_bounds
 from recaption.learning import Vocabulary as LearntVocabulary
+from recaption.settings import read_model_table
 from train.config import ModelConfig, OptimizerConfig
 from train.distribution import WAYS
 from train.loader import LoaderSettings
 from train.mixing import Captions
 
 WORDS = ("captions", "tables")
-
-Rules = Sequence[tuple[str, bool, str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +31,7 @@ class Vocabulary(LearntVocabulary):
     """
 
     def __post_init__(self) -> None:
-        _check(self, "vocabulary.", [("words", self.words in WORDS, _one_of(WORDS))])
+        check_bounds(self, "vocabulary", [("words", self.words in WORDS, _one_of(WORDS))])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +48,7 @@ class Loss:
     """Pairs with equal captions are no negatives of each other."""
 
     def __post_init__(self) -> None:
-        _check(self, "loss.", [("smoothing", 0 <= self.smoothing < 1, "from 0 to below 1")])
+        check_bounds(self, "loss", [("smoothing", 0 <= self.smoothing < 1, "from 0 to below 1")])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +71,7 @@ class Validation:
             ("pairs", self.pairs >= 2, "2 or more"),
             ("every_steps", self.every_steps >= 1, "1 or more"),
         ]
-        _check(self, "validation.", rules)
+        check_bounds(self, "validation", rules)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +92,7 @@ class Keeping:
             ("every_steps", self.every_steps >= 1, "1 or more"),
             ("keep", self.keep >= 1, "1 or more"),
         ]
-        _check(self, "checkpoints.", rules)
+        check_bounds(self, "checkpoints", rules)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +109,7 @@ class Log:
     """Of W&B, which the metrics are sent to, too; empty: they are not."""
 
     def __post_init__(self) -> None:
-        _check(self, "log.", [("every_steps", self.every_steps >= 1, "1 or more")])
+        check_bounds(self, "log", [("every_steps", self.every_steps >= 1, "1 or more")])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +156,7 @@ class Settings:
             ("clip_norm", self.clip_norm >= 0, "0 or more"),
             ("steps", self.steps >= warmup, f"optimizer.warmup_steps or more, {warmup:,}"),
         ]
-        _check(self, "", rules)
+        check_bounds(self, "", rules)
 
     def deciding(self) -> dict[str, Any]:
         """Return, in plain values, what decides the weights that a run ends with."""
@@ -181,15 +178,7 @@ def read_settings(name: str, changes: Sequence[str] = ()) -> Settings:
     Raises:
         RecipeError: There is no such recipe, or it is wrong.
     """
-    table = read_table(read_recipe_text("train", name), name, tuple(changes))
-    model = table.get("model", {})
-    if isinstance(model, dict):
-        if "vocabulary" in model:
-            raise RecipeError(
-                f"model.vocabulary must not be named, got it in recipe {name}; set vocabulary.size"
-            )
-        table["model"] = {**model, "vocabulary": 1}  # until there is one
-    return settings_of(table, name)
+    return settings_of(read_model_table("train", name, changes), name)
 
 
 def settings_of(table: Mapping[str, Any], where: str) -> Settings:
@@ -200,14 +189,6 @@ def settings_of(table: Mapping[str, Any], where: str) -> Settings:
     """
     settings: Settings = build(Settings, table, "", where)
     return settings
-
-
-def _check(section: Any, path: str, rules: Rules) -> None:
-    for name, holds, rule in rules:
-        if not holds:
-            raise RecipeError(
-                f"{path}{name} must be {rule}, got {getattr(section, name)!r}; correct it"
-            )
 
 
 def _one_of(names: Sequence[str]) -> str:
