@@ -21,32 +21,6 @@ Source: Inception's crops (arXiv:1409.4842, section 6), the default of torchvisi
 """
 
 
-def read_pixels(
-    images: Sequence[bytes],
-    size_px: int,
-    mean: Sequence[float] = CLIP_MEAN,
-    std: Sequence[float] = CLIP_STD,
-) -> Any:
-    """Decode images, bring them to squares, and shift and scale their colours.
-
-    Returns:
-        Float32 tensor (n, 3, size_px, size_px).
-    """
-    return scale_colours(read_squares(images, size_px), mean, std)
-
-
-def read_squares(images: Sequence[bytes], size_px: int) -> Any:
-    """Decode images, and bring them to squares, whatever their shape was, as BLIP does it.
-
-    Returns:
-        Uint8 tensor (n, 3, size_px, size_px).
-    """
-    squares = np.empty((len(images), 3, size_px, size_px), np.uint8)
-    for square, image in zip(squares, images, strict=True):
-        square[:] = read_square(image, size_px)
-    return torch.from_numpy(squares)
-
-
 def read_square(image: bytes, size_px: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """Decode one image, and bring it to a square: an array (3, size_px, size_px)."""
     picture = read_rgb(image).resize((size_px, size_px), Image.Resampling.BICUBIC)

@@ -187,11 +187,6 @@ class Loader:
         self._position = self._restored(state) if state else 0
         self.bad, self.seen = Counter(), 0
 
-    @property
-    def batches_per_epoch(self) -> float:
-        """How many batches have as many samples, of all ranks, as there are."""
-        return self._data.num_samples / self._step
-
     def state_dict(self) -> dict[str, Any]:
         """Return where the batch after the one last given begins.
 

@@ -20,9 +20,9 @@ transformers = pytest.importorskip("transformers", reason="needs the extra recap
 
 from recaption import builtin  # noqa: E402  # needs torch
 from recaption.builtin import BlipCaptioner, BlipScorer  # noqa: E402
-from recaption.pixels import read_pixels  # noqa: E402
 from recaption.weights import Package, save_model  # noqa: E402
 from tests.recaption import published, tiny  # noqa: E402
+from tests.recaption.squares import read_pixels  # noqa: E402
 
 COLOURS = ("red", "green", "blue", "white", "black", "grey", "orange")
 KEYS = [f"{place:09}" for place in range(len(COLOURS))]

@@ -12,7 +12,7 @@ from tests.recaption.drawings import drawing, encoded
 pytest.importorskip("torch", reason="needs the extra recaption")
 
 from recaption.pairs import Pair, batches, caption_ids, read_corpus  # needs torch
-from recaption.pixels import read_squares
+from tests.recaption.squares import read_squares
 
 IMAGES = [encoded(drawing(seed)) for seed in range(5)]
 

@@ -9,7 +9,8 @@ from tests.recaption.drawings import drawing, encoded
 torch = pytest.importorskip("torch", reason="needs the extra recaption")
 transformers = pytest.importorskip("transformers", reason="needs the extra recaption")
 
-from recaption.pixels import crop, read_pixels, read_squares  # noqa: E402  # it needs torch, too
+from recaption.pixels import crop  # noqa: E402  # it needs torch, too
+from tests.recaption.squares import read_pixels, read_squares  # noqa: E402
 
 PICTURES = [drawing(0), drawing(1, (30, 70)), drawing(2, (100, 20)).convert("L")]
 
