@@ -18,6 +18,7 @@ from pipelines.hashes import MIN_QUALITY
 from pipelines.index import NAME
 from pipelines.inputs import InputError
 from pipelines.local import WorkerError
+from pipelines.mixture import Mixture
 from pipelines.plan import Plan, plan_decide, plan_filter, plan_materialise, read_recipe
 from pipelines.run import run_decide, run_filter, run_materialise, run_recaption
 from pipelines.sample import write_sample
@@ -64,9 +65,14 @@ def _conclude_badly(error: BaseException) -> int:
 
 def _sample(options: argparse.Namespace, _: Sequence[str]) -> None:
     try:
-        kinds = write_sample(
-            options.output, rows=options.rows, seed=options.seed, clean=options.clean
+        shares = {} if options.clean else dict(options.noise) or None
+        mixture = Mixture(
+            shares=shares,
+            combinations=options.combinations,
+            size=options.size,
+            side_px=options.side_px,
         )
+        kinds = write_sample(options.output, rows=options.rows, seed=options.seed, mixture=mixture)
     except ValueError as error:
         raise RecipeError(str(error)) from None
     _say(f"{sum(kinds.values()):,} pairs of {len(kinds)} kinds in {options.output}")

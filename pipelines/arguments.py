@@ -177,7 +177,32 @@ def _add_sample(jobs: Any) -> None:
     job.add_argument("--output", required=True, type=Path, metavar="DIR", help="where it goes")
     job.add_argument("--rows", type=int, default=6000, help="default: %(default)s")
     job.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    job.add_argument("--clean", action="store_true", help="without noise: every caption is true")
+    noise = job.add_mutually_exclusive_group()
+    noise.add_argument("--clean", action="store_true", help="without noise: every caption is true")
+    noise.add_argument(
+        "--noise",
+        action="append",
+        type=_share,
+        default=[],
+        metavar="KIND=SHARE",
+        help="such as partner=0.4, of these kinds alone; may be repeated (default: a crawl's)",
+    )
+    job.add_argument(
+        "--combinations",
+        default="all",
+        metavar="WHICH",
+        help="of a colour and a shape: all, seen or held-out, which are the others",
+    )
+    job.add_argument(
+        "--size", default="", metavar="SIZE", help="of all shapes: small or large (default: both)"
+    )
+    job.add_argument(
+        "--side-px",
+        type=int,
+        default=224,
+        metavar="N",
+        help="of the smallest picture (default: %(default)s)",
+    )
 
 
 def _add_recipe(job: argparse.ArgumentParser) -> None:
@@ -212,6 +237,14 @@ def _positive(text: str) -> int:
     if not (text.isdecimal() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"must be a number from 1 on, got {text!r}")
     return int(text)
+
+
+def _share(text: str) -> tuple[str, float]:
+    kind, _, share = text.partition("=")
+    try:
+        return kind, float(share)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be KIND=SHARE, got {text!r}") from None
 
 
 def _cores() -> int:

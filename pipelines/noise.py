@@ -11,45 +11,30 @@ from itertools import count, product
 
 import numpy as np
 
-from pipelines.scene import COLOURS, FOREIGN, SHAPES, WORDINGS, Scene, draw_scene
+from pipelines.mixture import (
+    CRAWL,
+    NOISE_PER_1000,
+    WRONG_COLOUR,
+    WRONG_SHAPE,
+    Mixture,
+    partner_of,
+)
+from pipelines.scene import FOREIGN, WORDINGS, Scene, draw_scene
 
-# Rows of each kind of noise in 1,000 rows, rounded down; the rest, 45 % of 6,000, is clean.
-NOISE_PER_1000: Mapping[str, int] = {
-    "spurious": 120,  # one word wrong, always the same wrong word: what CapFilt is for
-    "other_image": 80,  # the caption of a neighbour
-    "foreign": 24,  # 8 languages in turn
-    "boilerplate": 20,  # of 6,000 rows 120: 6 texts on 20 pictures each
-    "duplicate": 14,  # a clean row's bytes again, with a caption of their own
-    "file_name": 12,
-    "unicode": 12,  # odd characters in a true caption: 8 ways in turn
-    "broken_image": 10,  # 5 ways in turn
-    "cache_string": 10,
-    "icon": 10,
-    "too_short": 10,
-    "too_long": 10,
-    "failed_download": 10,
-    "blank": 8,
-    "number": 8,
-    "strip": 8,
-    "html": 6,  # hostile to a report that does not escape
-    "unsafe": 6,  # an innocent picture; only its score is planted
-}
 # One placeholder picture under so many different texts that ALIGN's limit, 1,000, is exceeded;
 # left out of a sample of which it would be more than about a quarter.
 HUB_ROWS = 1050
 HUB_MIN_SAMPLE_ROWS = 4000
-# A crawl errs in the same way again and again; so each colour and shape has one wrong word.
-WRONG_COLOUR = dict(zip(COLOURS, [*list(COLOURS)[3:], *list(COLOURS)[:3]], strict=True))
-WRONG_SHAPE = dict(zip(SHAPES, [*list(SHAPES)[3:], *list(SHAPES)[:3]], strict=True))
 COPIES_PER_DUPLICATE = 3
 # ALIGN drops a text on more than 10 pictures; a small sample has fewer texts, not fewer of each.
 PICTURES_PER_BOILERPLATE = 12
 
 
-def count_noise(rows: int, *, clean: bool = False) -> dict[str, int]:
+def count_noise(rows: int, mixture: Mixture = CRAWL) -> dict[str, int]:
     """Return how many of `rows` rows are of each kind of noise, "clean" first, or of that alone."""
-    if clean:
-        return {"clean": rows}
+    if mixture.shares is not None:  # what rounding takes away, in binary, does not count
+        asked = {noise: int(rows * share + 1e-6) for noise, share in mixture.shares.items()}
+        return {"clean": rows - sum(asked.values()), **asked}
     counts = {noise: rows * share // 1000 for noise, share in NOISE_PER_1000.items()}
     counts["hub"] = HUB_ROWS if rows >= HUB_MIN_SAMPLE_ROWS else 0
     return {"clean": rows - sum(counts.values()), **counts}
@@ -65,16 +50,25 @@ class Row:
     turn: int  # which of the rows of its noise this is, from 0
     siblings: int  # how many rows of its noise there are
     picture: int  # number of the row whose picture this row has
+    mixture: Mixture = CRAWL
 
     @property
     def scene(self) -> Scene:
         """The truth about the row's picture."""
-        return draw_scene(rng_for(self.seed, "scene", self.picture))
+        return self.scene_of(self.picture)
+
+    def scene_of(self, number: int) -> Scene:
+        """Draw the scene of a row's picture, again until it is one of the sample's."""
+        rng = rng_for(self.seed, "scene", number)
+        while True:
+            scene = draw_scene(rng)
+            if self.mixture.has(scene):
+                return scene
 
 
-def plan_rows(rows: int, seed: int, *, clean: bool = False) -> list[Row]:
+def plan_rows(rows: int, seed: int, mixture: Mixture = CRAWL) -> list[Row]:
     """Deal the kinds of noise out to the rows, in the exact numbers of `count_noise`."""
-    counts = count_noise(rows, clean=clean)
+    counts = count_noise(rows, mixture)
     dealt = [(noise, turn) for noise, siblings in counts.items() for turn in range(siblings)]
     numbers = rng_for(seed, "plan", rows).permutation(rows).tolist()
     plan = [
@@ -86,6 +80,7 @@ def plan_rows(rows: int, seed: int, *, clean: bool = False) -> list[Row]:
             siblings=counts[noise],
             # The clean rows are dealt first, so the first numbers are theirs.
             picture=numbers[turn // COPIES_PER_DUPLICATE] if noise == "duplicate" else number,
+            mixture=mixture,
         )
         for number, (noise, turn) in zip(numbers, dealt, strict=True)
     ]
@@ -179,9 +174,14 @@ def _spurious(row: Row, scene: Scene) -> str:
     return replace(scene, shape=WRONG_SHAPE[scene.shape]).caption
 
 
+def _partner(_: Row, scene: Scene) -> str:
+    colour, shape = partner_of(scene.colour, scene.shape)
+    return replace(scene, colour=colour, shape=shape).caption
+
+
 def _other_image(row: Row, scene: Scene) -> str:
     """Take the caption of the next row with another shape in another colour."""
-    following = (draw_scene(rng_for(row.seed, "scene", number)) for number in count(row.number + 1))
+    following = map(row.scene_of, count(row.number + 1))
     return next(
         other.caption
         for other in following
@@ -217,6 +217,7 @@ def _too_long(row: Row, scene: Scene) -> str:
 
 _WRITERS: Mapping[str, Callable[[Row, Scene], str]] = {
     "spurious": _spurious,
+    "partner": _partner,
     "other_image": _other_image,
     "boilerplate": _boilerplate,
     "foreign": _foreign,

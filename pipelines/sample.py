@@ -24,7 +24,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageDraw
 
-from pipelines.noise import Row, alt_text, count_noise, plan_rows, rng_for
+from pipelines.mixture import CRAWL, Mixture
+from pipelines.noise import (
+    Row,
+    alt_text,
+    count_noise,
+    plan_rows,
+    rng_for,
+)
 from pipelines.scene import render
 from pipelines.shards import add_sample, write_stats
 
@@ -56,11 +63,9 @@ def write_sample(
     rows: int = 6000,
     rows_per_shard: int = 1000,
     seed: int = 0,
-    clean: bool = False,
+    mixture: Mixture = CRAWL,
 ) -> dict[str, int]:
     """Write the sample into the folder `output`, unless it is there already.
-
-    With `clean`, every caption is true, as of a small set that people have captioned.
 
     Returns:
         How many rows there are of each kind of noise, "clean" first.
@@ -77,19 +82,30 @@ def write_sample(
         "rows": rows,
         "rows_per_shard": rows_per_shard,
         "seed": seed,
-    } | ({"clean": True} if clean else {})
+    } | _told(mixture)
     if _holds_sample(output, parameters):
-        return count_noise(rows, clean=clean)
+        return count_noise(rows, mixture)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as temporary:
         unfinished = Path(temporary) / output.name
         unfinished.mkdir()
-        plan = plan_rows(rows, seed, clean=clean)
+        plan = plan_rows(rows, seed, mixture)
         for shard, start in enumerate(range(0, rows, rows_per_shard)):
             _write_shard(unfinished, shard, plan[start : start + rows_per_shard])
         (unfinished / "sample.json").write_text(json.dumps(parameters) + "\n")
         unfinished.rename(output)
-    return count_noise(rows, clean=clean)
+    return count_noise(rows, mixture)
+
+
+def _told(mixture: Mixture) -> dict[str, Any]:
+    """Say what is not as in the sample of old, whose record says nothing of it."""
+    if mixture.shares is None:
+        told: dict[str, Any] = {}
+    else:
+        told = {"noise": dict(mixture.shares)} if mixture.shares else {"clean": True}
+    names = ("combinations", "size", "side_px")
+    changed = {name: getattr(mixture, name) for name in names}
+    return told | {name: value for name, value in changed.items() if value != getattr(CRAWL, name)}
 
 
 def _check_range(name: str, value: int, minimum: int, maximum: int) -> None:
@@ -99,7 +115,7 @@ def _check_range(name: str, value: int, minimum: int, maximum: int) -> None:
         )
 
 
-def _holds_sample(output: Path, parameters: Mapping[str, int]) -> bool:
+def _holds_sample(output: Path, parameters: Mapping[str, Any]) -> bool:
     """Tell this very sample from nothing, or an empty folder; refuse anything else."""
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return False
@@ -139,7 +155,7 @@ def fetch_picture(row: Row) -> Picture | None:
 def _size(row: Row, rng: np.random.Generator) -> tuple[int, int]:
     if row.noise in ODD_SIZES:
         return ODD_SIZES[row.noise][row.turn % len(ODD_SIZES[row.noise])]
-    shorter = int(rng.integers(224, 241))
+    shorter = int(rng.integers(row.mixture.side_px, row.mixture.side_px * 15 // 14 + 1))
     longer = round(shorter * rng.choice(PHOTO_RATIOS))
     return (longer, shorter) if rng.random() < 0.6 else (shorter, longer)
 

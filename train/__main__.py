@@ -52,7 +52,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     from train.page import write_report
 
     encoder = open_run(options.run, options.checkpoint, options.device)
-    for result in evaluate(encoder, options.on, options.run / EVALUATION):
+    for result in evaluate(encoder, options.on, options.out or options.run / EVALUATION):
         figures = ", ".join(f"{name} {value:.3f}" for name, value in result.metrics.items())
         _say(f"{result.dataset}: {figures}")
     _say(f"report: {write_report(options.run)}")
@@ -92,6 +92,13 @@ def _export(options: argparse.Namespace) -> None:
         _say(line)
 
 
+def _evidence(options: argparse.Namespace) -> None:
+    from train.experiments.evidence.grid import read_grid
+    from train.experiments.evidence.run import run
+
+    run(read_grid(options.grid, options.set), options.out, options.workers, _say)
+
+
 def _say(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
@@ -103,6 +110,7 @@ _DO: dict[str, Callable[[argparse.Namespace], None]] = {
     "embed": _embed,
     "search": _search,
     "export": _export,
+    "evidence": _evidence,
 }
 
 if __name__ == "__main__":

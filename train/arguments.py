@@ -14,6 +14,7 @@ examples:
   python -m train embed runs/align --data out/crawl --out embeddings
   python -m train search runs/align --index embeddings --text "a red bus" --image bus.jpg
   python -m train export runs/align --out models/align
+  python -m train evidence --out out/evidence
 """
 
 
@@ -35,6 +36,9 @@ def parser() -> argparse.ArgumentParser:
         metavar="TASK",
         help="such as zero-shot:DIR or retrieval:dataset_coco.json@IMAGES; may be repeated",
     )
+    evaluate.add_argument(
+        "--out", type=Path, metavar="DIR", help="where results go (default: evaluation, in RUN)"
+    )
     embed = _of_run(verbs, "embed", "write the embeddings of pairs, as clip-retrieval does")
     _data(embed)
     embed.add_argument("--out", required=True, type=Path, metavar="DIR", help="where to")
@@ -52,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
     search.add_argument("--top", type=int, default=10, help="so many (default: %(default)s)")
     export = _of_run(verbs, "export", "write a run's model for others, with its card")
     export.add_argument("--out", required=True, type=Path, metavar="DIR", help="where to")
+    _evidence(verbs)
     return root
 
 
@@ -69,6 +74,36 @@ def _run(verbs: Any) -> None:
     )
     verb.add_argument("--overwrite", action="store_true", help="begin anew where there is a run")
     _device(verb)
+
+
+def _evidence(verbs: Any) -> None:
+    verb = verbs.add_parser("evidence", help="test what recaptioning is worth, from end to end")
+    verb.description = (
+        "Make corpora whose noise is known, filter and recaption them, train models on what comes "
+        "out, arm by arm, and say what each is worth. Each command is shown; a killed experiment "
+        "goes on."
+    )
+    verb.add_argument("--out", required=True, type=Path, metavar="DIR", help="where to")
+    verb.add_argument(
+        "--grid",
+        default="default",
+        metavar="NAME",
+        help="default, large, or a TOML file (default: %(default)s)",
+    )
+    verb.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change the grid, such as seeds=[0]; may be repeated",
+    )
+    verb.add_argument(
+        "--workers",
+        type=int,
+        default=0,
+        metavar="N",
+        help="commands at once, each with one thread (default: one per core)",
+    )
 
 
 def _of_run(verbs: Any, name: str, summary: str) -> argparse.ArgumentParser:

@@ -15,16 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipelines.noise import (
-    HUB_ROWS,
-    NOISE_PER_1000,
-    WRONG_COLOUR,
-    WRONG_SHAPE,
-    Row,
-    alt_text,
-    count_noise,
-    plan_rows,
-)
+from pipelines.mixture import NOISE_PER_1000, WRONG_COLOUR, WRONG_SHAPE, Mixture
+from pipelines.noise import HUB_ROWS, Row, alt_text, count_noise, plan_rows
 from pipelines.sample import ODD_SIZES, fetch_picture, write_sample
 from pipelines.scene import COLOURS, FOREIGN, PLACES, SHAPES, SIZES
 
@@ -340,7 +332,7 @@ def test_the_same_sample_is_not_written_twice(tmp_path: Path) -> None:
 
 
 def test_a_clean_sample_has_true_captions_alone(tmp_path: Path) -> None:
-    counts = write_sample(tmp_path / "clean", rows=20, seed=1, clean=True)
+    counts = write_sample(tmp_path / "clean", rows=20, seed=1, mixture=Mixture(shares={}))
 
     rows = read_rows(tmp_path / "clean")
     assert counts == {"clean": 20}

@@ -97,6 +97,19 @@ _KINDS = {
         _ACCURACIES,
     ),
     "vtab_mean": _Kind("Means of tasks", "", {"mean_acc1": "All tasks"}),
+    "planted": _Kind(
+        "Planted truth",
+        "Pictures of a sample, told apart from all pairs of a colour and a shape: the right pair, "
+        "the right colour, the right shape; and how much nearer an image is to its class, and to "
+        "the class that a noisy corpus names in its place, than to the others.",
+        {
+            "acc1": f"Top-1{_BETWEEN}pair",
+            "colour_acc1": f"Top-1{_BETWEEN}colour",
+            "shape_acc1": f"Top-1{_BETWEEN}shape",
+            "true_margin": f"Margin{_BETWEEN}true",
+            "spurious_margin": f"Margin{_BETWEEN}spurious",
+        },
+    ),
     "representation": _Kind(
         "The space",
         "Alignment: squared distance of an image to its class's sentence. Uniformity: lower is "

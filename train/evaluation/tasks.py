@@ -11,6 +11,7 @@ from train.evaluation.knn import knn
 from train.evaluation.labelled import LABEL, open_labelled
 from train.evaluation.measures import measures
 from train.evaluation.page import write_page
+from train.evaluation.planted import planted
 from train.evaluation.probe import linear_probe, vtab
 from train.evaluation.results import Result, write_result
 from train.evaluation.retrieval import open_captioned, retrieval
@@ -27,6 +28,7 @@ KINDS = {
     "knn": "knn:DIR",
     "vtab": "vtab:manifest.parquet",
     "measures": "measures:DIR",
+    "planted": "planted:SAMPLE",
 }
 """The kinds of tasks, and how each is written."""
 
@@ -145,4 +147,5 @@ _ASK: dict[str, Callable[[Encoder, Task], list[Result]]] = {
     "knn": lambda encoder, task: [knn(encoder, open_splits(task.path))],
     "vtab": lambda encoder, task: vtab(encoder, task.path),
     "measures": lambda encoder, task: [measures(encoder, open_labelled(task.path))],
+    "planted": lambda encoder, task: planted(encoder, task.path),
 }
