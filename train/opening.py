@@ -105,6 +105,15 @@ class Opened:
 
         return self._each(texts, encode)
 
+    def projections(self) -> dict[str, Floats]:
+        """Return the weights of the layers that end the towers, by tower, where there are any."""
+        layers = {"image": self.network.image_projection, "text": self.network.text_projection}
+        return {
+            tower: layer.weight.detach().float().cpu().numpy()
+            for tower, layer in layers.items()
+            if isinstance(layer, nn.Linear)
+        }
+
     @property
     def num_features(self) -> int:
         """Width of what the image tower ends in."""

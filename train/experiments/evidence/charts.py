@@ -64,7 +64,7 @@ def forest(rows: Sequence[Spec]) -> markupsafe.Markup:
 def _intervals(data: Sequence[Spec], row: str, x: Spec) -> list[Spec]:
     """Return dots, and rules where a figure has an interval, a line for each row."""
     y: Spec = {"field": row, "type": "nominal", "sort": None, "title": None}
-    y["axis"] = {"labelLimit": 190, "grid": True, "ticks": False, "domain": False}
+    y["axis"] = {"labelLimit": 280, "grid": True, "ticks": False, "domain": False}
     colour: Spec = {
         "field": "group",
         "type": "nominal",

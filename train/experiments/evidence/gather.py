@@ -49,6 +49,7 @@ def _where(place: Place) -> Row:
     variant = place.variant
     return {
         "cell": cell.name,
+        "title": cell.title,
         "partner": cell.partner,
         "other_image": cell.other_image,
         "clean": cell.clean,

@@ -39,6 +39,8 @@ class Cell:
     """Share of S_w with the caption of another picture."""
     clean: int
     """Pairs of S_h."""
+    arms: tuple[str, ...] = ()
+    """Those that are run here; none named: all of the grid."""
 
     def __post_init__(self) -> None:
         noise = self.partner + self.other_image + sum(JUNK.values())
@@ -49,6 +51,8 @@ class Cell:
             ("clean", self.clean >= 40, "40 or more"),
         ]
         check_bounds(self, "cells", rules)
+        if self.arms:
+            _check_arms(self.arms, "cells.arms")
 
     @property
     def corpus(self) -> str:
@@ -59,6 +63,11 @@ class Cell:
     def name(self) -> str:
         """What it is called."""
         return f"{self.corpus}-clean{self.clean}"
+
+    @property
+    def title(self) -> str:
+        """What it is called on a page."""
+        return f"{self.partner:.0%} partner noise, {self.clean:,} clean pairs"
 
     @property
     def shares(self) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """Judge what was gathered: differences of arms, checks that can fail, and a reading in words."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from train.experiments.evidence.figures import Figure, figure, paired
@@ -60,9 +60,15 @@ def cells(told: Told) -> list[str]:
     return list(dict.fromkeys(run["cell"] for run in told["runs"] if run["variant"] is None))
 
 
-def arms(told: Told) -> list[str]:
-    """Return the arms of the grid, in its order."""
-    return [str(arm) for arm in told["grid"]["arms"]]
+def title(told: Told, cell: str) -> str:
+    """Return what a cell is called on a page."""
+    return str(next(run["title"] for run in told["runs"] if run["cell"] == cell))
+
+
+def arms(told: Told, cell: str) -> list[str]:
+    """Return the arms that were run in a cell, in their order."""
+    some = [run for run in told["runs"] if (run["cell"], run["variant"]) == (cell, None)]
+    return list(dict.fromkeys(str(run["arm"]) for run in some))
 
 
 def checks(told: Told) -> list[Told]:
@@ -104,7 +110,7 @@ def _clean(told: Told) -> Iterator[tuple[str, bool, str]]:
     for cell in cells(told):
         gain = difference(told, cell, ("clean", "raw"), "seen", "acc1")
         if gain.seeds:
-            name = f"Clean captions beat raw ones by {100 * MIN_CLEAN_GAIN:.0f} points, {cell}"
+            name = f"Clean captions beat raw ones by {100 * MIN_CLEAN_GAIN:.0f} points: {title(told, cell)}"
             yield name, gain.mean >= MIN_CLEAN_GAIN, f"{100 * gain.mean:.1f} points"
 
 
@@ -116,7 +122,7 @@ def _spurious(told: Told) -> Iterator[tuple[str, bool, str]]:
         true = mean(told, cell, "raw", "seen", "true_margin")
         wrong = mean(told, cell, "raw", "seen", "spurious_margin")
         if true.seeds:
-            name = f"Raw captions teach the spurious feature, too, {cell}"
+            name = f"Raw captions teach the spurious feature, too: {title(told, cell)}"
             share = wrong.mean / true.mean if true.mean > 0 else math.nan
             found = f"spurious margin {wrong.mean:.3f}, {share:.2f} of the true one"
             yield name, share >= MIN_SPURIOUS_SHARE, found
@@ -154,7 +160,9 @@ def reading(told: Told) -> list[str]:
                 if gain.seeds:
                     parts.append(f"{_verdict(gain)} on {group} combinations ({points(gain)})")
             if parts:
-                sentences.append(f"{cell}: {left} against {right}: {'; '.join(parts)}.")
+                sentences.append(
+                    f"{title(told, cell)}: {left} against {right}: {'; '.join(parts)}."
+                )
     return sentences
 
 
@@ -185,15 +193,15 @@ def rows(told: Told) -> list[Told]:
             },
         }
         for cell in cells(told)
-        for arm in arms(told)
+        for arm in arms(told, cell)
     ]
 
 
 def differences(told: Told) -> list[Told]:
     """Return all paired differences of accuracy whose arms were run."""
     found = []
-    known: Sequence[str] = arms(told)
     for cell in cells(told):
+        known = arms(told, cell)
         for pair in DIFFERENCES:
             for group in ("seen", "held-out") if set(pair) <= set(known) else ():
                 gain = difference(told, cell, pair, group, "acc1")

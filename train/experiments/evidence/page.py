@@ -57,7 +57,7 @@ def write_page(told: Told, out: Path) -> Path:
         cells=[_cell(told, cell) for cell in judge.cells(told)],
         checks=judge.checks(told),
         reading=judge.reading(told),
-        captions=[_captions(one) for one in judge.captions(told)],
+        captions=[_captions(told, one) for one in judge.captions(told)],
         losses=charts.curves(told["curves"], "loss"),
         accuracies=charts.curves(told["curves"], "accuracy"),
         maps={arm: charts.scatter(some, arm) for arm, some in told["maps"].items()},
@@ -65,7 +65,7 @@ def write_page(told: Told, out: Path) -> Path:
         columns=[heading for heading, _ in COLUMNS.values()],
         arms=ARMS,
         threats=THREATS,
-        first=first,
+        first=judge.title(told, first),
         made_of=json.dumps({k: told[k] for k in ("altmill", "environment", "grid")}, indent=1),
     )
     path = out / "report" / "index.html"
@@ -77,7 +77,7 @@ def _cell(told: Told, cell: str) -> Told:
     rows = [row for row in judge.rows(told) if row["cell"] == cell]
     differences = [one for one in judge.differences(told) if one["cell"] == cell]
     return {
-        "name": cell,
+        "name": judge.title(told, cell),
         "lines": [
             {
                 "arm": row["arm"],
@@ -110,9 +110,9 @@ def number(one: Figure, scale: float) -> tuple[str, str]:
     return f"{scale * one.mean:.{digits}f}", "" if math.isnan(one.low) else " to ".join(ends)
 
 
-def _captions(one: Mapping[str, Any]) -> Told:
+def _captions(told: Told, one: Mapping[str, Any]) -> Told:
     return {
-        "cell": one["cell"],
+        "cell": judge.title(told, one["cell"]),
         "figures": {
             name: number(value, 1 if name == "AUC" else 100)
             for name, value in one.items()

@@ -32,7 +32,7 @@ class Command:
     """A command that a person could type."""
 
     name: str
-    words: Sequence[str]
+    words: tuple[str, ...]
     """After `python -m`, or after nothing where the first is `cp`."""
     needs: tuple[str, ...] = ()
     """Names of those that must have ended before."""
@@ -96,7 +96,9 @@ def places(grid: Grid, out: Path) -> list[Place]:
 
 def arms_of(place: Place) -> tuple[str, ...]:
     """Return the arms that a place has."""
-    return place.grid.arms if place.variant is None else place.variant.arms
+    if place.variant is not None:
+        return place.variant.arms
+    return place.cell.arms or place.grid.arms
 
 
 def plan(grid: Grid, out: Path) -> list[Command]:
@@ -189,9 +191,9 @@ def _captions(place: Place) -> Iterator[Command]:
         if arm in CHOICES:
             folder = place.captions(arm)
             yield _copy(first, folder, (made,))
-            words = ("recaption", "choose", "--from", str(folder), *_sets(CHOICES[arm]))
-            words += ("--recipe", grid.recipe("recaption"))
-            yield Command(f"choose {folder}", words, (f"copy {folder}",))
+            chosen = ["recaption", "choose", "--from", str(folder), *_sets(CHOICES[arm])]
+            chosen += ["--recipe", grid.recipe("recaption")]
+            yield Command(f"choose {folder}", tuple(chosen), (f"copy {folder}",))
 
 
 def _copy(source: Path, target: Path, needs: tuple[str, ...]) -> Command:
@@ -211,13 +213,13 @@ def _arm(place: Place, arm: str) -> Iterator[Command]:
     trained = f"train {run}"
     words = _run(grid.recipe("train"), folders, run, changes)
     yield Command(trained, words, (*_needs(place, arm), "vocabulary"))
-    tested: tuple[str, ...] = ("train", "evaluate", str(run), "--on", f"planted:{place.test}")
+    tested = ("train", "evaluate", str(run), "--on", f"planted:{place.test}")
     needs = (trained, f"sample {place.test.name}")
     yield Command(f"test {run}", (*tested, "--checkpoint", "last"), needs)
     first = grid.cells[0], grid.seeds[0], None
     for quarter in QUARTERS if (place.cell, place.seed, place.variant) == first else ():
         step = str(quarter * max(1, steps // 4))
-        where: tuple[str, ...] = ("--checkpoint", step, "--out", str(run / f"at-{step}"))
+        where = ("--checkpoint", step, "--out", str(run / f"at-{step}"))
         yield Command(f"test {run} at {step}", (*tested, *where), needs)
 
 
@@ -256,14 +258,14 @@ def _run(
 def _shown(first: Place) -> Iterator[Command]:
     """Embed the test pictures, and write the page of the captions."""
     for arm in MAPPED:
-        if arm in first.grid.arms:
-            run = first.run(arm)
-            words = ("train", "embed", str(run), "--checkpoint", "last", "--data", str(first.test))
-            out = str(maps_of(first, arm))
-            yield Command(f"embed {run}", (*words, "--out", out), (f"train {run}",))
-    if any(arm in first.grid.arms for arm in ("itm", "capfilt")):
-        words = ("pipelines", "report", "--from", str(first.captions("capfilt")))
-        yield Command("report", words, (f"recaption {_told(first)}",))
+        if arm in arms_of(first):
+            run, out = first.run(arm), str(maps_of(first, arm))
+            words = ["train", "embed", str(run), "--checkpoint", "last", "--out", out]
+            needs = (f"train {run}", f"sample {first.test.name}")
+            yield Command(f"embed {run}", (*words, "--data", str(first.test)), needs)
+    if any(arm in arms_of(first) for arm in ("itm", "capfilt")):
+        told = ("pipelines", "report", "--from", str(first.captions("capfilt")))
+        yield Command("report", told, (f"recaption {_told(first)}",))
 
 
 def maps_of(place: Place, arm: str) -> Path:

@@ -15,7 +15,7 @@ from train.experiments.evidence.grid import Grid
 from train.experiments.evidence.judge import checks, reading
 from train.experiments.evidence.maps import lay_out
 from train.experiments.evidence.page import markdown, write_page
-from train.experiments.evidence.plan import MAPPED, maps_of, places, plan
+from train.experiments.evidence.plan import MAPPED, arms_of, maps_of, places, plan
 
 GRID, EVIDENCE, COMMANDS, TABLE = "grid.json", "evidence.json", "commands.sh", "table.md"
 
@@ -44,7 +44,7 @@ def run(grid: Grid, out: Path, workers: int, say: Callable[[str], None]) -> dict
     told = gather(grid, out)
     first = places(grid, out)[0]
     told["maps"] = {
-        arm: lay_out(maps_of(first, arm), first.test) for arm in MAPPED if arm in grid.arms
+        arm: lay_out(maps_of(first, arm), first.test) for arm in MAPPED if arm in arms_of(first)
     }
     told["checks"] = checks(told)
     told["reading"] = reading(told)
