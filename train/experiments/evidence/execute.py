@@ -13,7 +13,8 @@ from pathlib import Path
 
 from filters.rule import RecipeError
 from recaption.files import read_json, write_json
-from train.experiments.evidence.plan import Command, slug
+from train.experiments.evidence.grid import slug
+from train.experiments.evidence.plan import Command
 
 _IN_PROCESS = ("recaption", "train")
 """Packages whose `main` is called in a worker, which has loaded torch: it takes seconds each time.

@@ -1,5 +1,6 @@
 """What an experiment is made of: its corpora, its cells, its arms, its ablations."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -130,10 +131,14 @@ class Grid:
             ("rows", self.rows >= 100, "100 or more"),
             ("test_rows", self.test_rows >= 100, "100 or more"),
             ("cells", len({cell.name for cell in self.cells}) == len(self.cells) > 0, "different"),
+            ("variants", self._differ(), "of different names"),
             ("changes", set(self.changes) <= {"train", "recaption"}, "of train and recaption"),
         ]
         check_bounds(self, "", rules)
         _check_arms(self.arms, "arms")
+
+    def _differ(self) -> bool:
+        return len({slug(variant.name) for variant in self.variants}) == len(self.variants)
 
     def recipe(self, job: str) -> str:
         """Return the recipe of a job: `filter`, `recaption` or `train`."""
@@ -156,6 +161,11 @@ def read_grid(name: str, changes: Sequence[str] = ()) -> Grid:
         ) from None
     grid: Grid = build(Grid, read_table(text, name, tuple(changes)), "", name)
     return grid
+
+
+def slug(name: str) -> str:
+    """Return a name that a folder can have."""
+    return re.sub(r"[^\w.]+", "-", name).strip("-.") or "variant"
 
 
 def _check_arms(arms: Sequence[str], what: str) -> None:

@@ -1,11 +1,10 @@
 """Plan an experiment: every command of it, what each one waits for, and where its output is."""
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from train.experiments.evidence.grid import Cell, Grid, Variant
+from train.experiments.evidence.grid import Cell, Grid, Variant, slug
 from train.settings import read_settings
 
 CLEAN_SEED, TEST_SEED = 1000, 2000
@@ -279,8 +278,3 @@ def _told(place: Place) -> str:
 
 def _sets(changes: Sequence[str]) -> tuple[str, ...]:
     return tuple(word for change in changes for word in ("--set", change))
-
-
-def slug(name: str) -> str:
-    """Return a name that a folder can have."""
-    return re.sub(r"[^\w.]+", "-", name).strip("-.") or "variant"
