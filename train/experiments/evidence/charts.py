@@ -7,7 +7,7 @@ from typing import Any
 import markupsafe
 import vl_convert
 
-from pipelines.charts import CONFIG, KEPT, LINE, SOFT
+from pipelines.charts import CONFIG, KEPT, LINE, NOTE_PX, SOFT
 from pipelines.scene import COLOURS, SHAPES
 from train.experiments.evidence.figures import Figure
 
@@ -64,7 +64,8 @@ def forest(rows: Sequence[Spec]) -> markupsafe.Markup:
 def _intervals(data: Sequence[Spec], row: str, x: Spec) -> list[Spec]:
     """Return dots, and rules where a figure has an interval, a line for each row."""
     y: Spec = {"field": row, "type": "nominal", "sort": None, "title": None}
-    y["axis"] = {"labelLimit": 280, "grid": True, "ticks": False, "domain": False}
+    room = NOTE_PX * max((len(str(point[row])) for point in data), default=0)
+    y["axis"] = {"minExtent": room, "grid": True, "ticks": False, "domain": False}
     colour: Spec = {
         "field": "group",
         "type": "nominal",
