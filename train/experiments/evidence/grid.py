@@ -108,12 +108,12 @@ class Grid:
     name: str
     seeds: tuple[int, ...]
     """Of the corpora, the captioner and the models, all at once."""
-    rows: int = 4000
+    rows: int = 6000
     """Pairs of S_w."""
     test_rows: int = 1200
     """Pictures that models are tested on, of all combinations; no model has seen them."""
     size: str = "large"
-    side_px: int = 32
+    side_px: int = 24
     """See `pipelines.mixture.Mixture`: small pictures of large shapes, so that it takes minutes."""
     arms: tuple[str, ...] = tuple(arm for arm in ARMS if arm != "theory")
     cells: tuple[Cell, ...]
