@@ -70,6 +70,7 @@ def _sample(options: argparse.Namespace, _: Sequence[str]) -> None:
             shares=shares,
             combinations=options.combinations,
             size=options.size,
+            wordings=options.wordings,
             side_px=options.side_px,
         )
         kinds = write_sample(options.output, rows=options.rows, seed=options.seed, mixture=mixture)

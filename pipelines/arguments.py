@@ -197,6 +197,13 @@ def _add_sample(jobs: Any) -> None:
         "--size", default="", metavar="SIZE", help="of all shapes: small or large (default: both)"
     )
     job.add_argument(
+        "--wordings",
+        type=int,
+        default=13,
+        metavar="N",
+        help="ways to put a caption: so many of 13 (default: all)",
+    )
+    job.add_argument(
         "--side-px",
         type=int,
         default=224,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 
-from pipelines.scene import COLOURS, SHAPES, SIZES, Scene
+from pipelines.scene import COLOURS, SHAPES, SIZES, WORDINGS, Scene
 
 # Rows of each kind of noise in 1,000 rows, rounded down; the rest, 45 % of 6,000, is clean.
 NOISE_PER_1000: Mapping[str, int] = {
@@ -73,6 +73,8 @@ class Mixture:
     """Of `COMBINATIONS`: which pairs of a colour and a shape there are."""
     size: str = ""
     """Of all shapes, one of `SIZES`; empty: both of them."""
+    wordings: int = len(WORDINGS)
+    """Of the ways to put a caption, so many of the first; the first seven say nothing of light."""
     side_px: int = 224
     """Of the smallest picture; the largest is a fourteenth larger."""
 
@@ -89,6 +91,10 @@ class Mixture:
             raise ValueError(f"combinations must be {known}, got {self.combinations!r}; correct it")
         if self.size not in ("", *SIZES):
             raise ValueError(f"size must be {' or '.join(SIZES)}, got {self.size!r}; correct it")
+        if not 1 <= self.wordings <= len(WORDINGS):
+            raise ValueError(
+                f"wordings must be 1 to {len(WORDINGS)}, got {self.wordings}; change it"
+            )
         if not MIN_SIDE_PX <= self.side_px <= MAX_SIDE_PX:
             raise ValueError(
                 f"side-px must be {MIN_SIDE_PX} to {MAX_SIDE_PX}, got {self.side_px}; change it"
@@ -97,7 +103,8 @@ class Mixture:
     def has(self, scene: Scene) -> bool:
         """Tell whether the sample may show a scene."""
         pair = (scene.colour, scene.shape)
-        return pair in COMBINATIONS[self.combinations] and self.size in ("", scene.size)
+        worded = scene.wording < self.wordings
+        return worded and pair in COMBINATIONS[self.combinations] and self.size in ("", scene.size)
 
 
 MIN_SIDE_PX, MAX_SIDE_PX = 24, 480

@@ -103,7 +103,7 @@ def _told(mixture: Mixture) -> dict[str, Any]:
         told: dict[str, Any] = {}
     else:
         told = {"noise": dict(mixture.shares)} if mixture.shares else {"clean": True}
-    names = ("combinations", "size", "side_px")
+    names = ("combinations", "size", "wordings", "side_px")
     changed = {name: getattr(mixture, name) for name in names}
     return told | {name: value for name, value in changed.items() if value != getattr(CRAWL, name)}
 

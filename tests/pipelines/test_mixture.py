@@ -86,6 +86,12 @@ def test_noise_does_not_change_the_pictures(tmp_path: Path) -> None:
     assert [row["truth_caption"] for row in a] == [row["caption"] for row in b]
 
 
+def test_captions_are_put_in_as_few_ways_as_asked_for() -> None:
+    rows = plan_rows(300, 0, Mixture(shares={}, wordings=4))
+
+    assert {row.scene.wording for row in rows} == {0, 1, 2, 3}
+
+
 def test_pictures_are_as_small_and_shapes_as_large_as_asked_for(tmp_path: Path) -> None:
     words = ["sample", "--output", str(tmp_path / "s"), "--rows", "30", "--side-px", "32"]
     assert main([*words, "--size", "large", "--noise", "partner=0.5"]) == 0
@@ -105,6 +111,7 @@ def test_pictures_are_as_small_and_shapes_as_large_as_asked_for(tmp_path: Path) 
         (["--noise", "duplicate=0.1"], "noise must be of spurious, other_image"),
         (["--combinations", "most"], "combinations must be all, seen, held-out, got 'most'"),
         (["--size", "huge"], "size must be small or large, got 'huge'"),
+        (["--wordings", "14"], "wordings must be 1 to 13, got 14"),
         (["--side-px", "8"], "side-px must be 24 to 480, got 8"),
     ],
 )

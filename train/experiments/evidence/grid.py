@@ -113,8 +113,10 @@ class Grid:
     test_rows: int = 1200
     """Pictures that models are tested on, of all combinations; no model has seen them."""
     size: str = "large"
+    wordings: int = 4
     side_px: int = 24
-    """See `pipelines.mixture.Mixture`: small pictures of large shapes, so that it takes minutes."""
+    """See `pipelines.mixture.Mixture`: small pictures of large shapes, put in few ways, so that it
+    takes minutes."""
     arms: tuple[str, ...] = tuple(arm for arm in ARMS if arm != "theory")
     cells: tuple[Cell, ...]
     variants: tuple[Variant, ...] = ()

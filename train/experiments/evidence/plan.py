@@ -118,7 +118,7 @@ def plan(grid: Grid, out: Path) -> list[Command]:
 
 def _corpora(every: Sequence[Place]) -> Iterator[Command]:
     grid = every[0].grid
-    look = ["--size", grid.size, "--side-px", str(grid.side_px)]
+    look = ["--size", grid.size, "--wordings", str(grid.wordings), "--side-px", str(grid.side_px)]
     yield _sample(every[0].test, grid.test_rows, TEST_SEED, [*look, "--clean"])
     seen = [*look, "--combinations", "seen"]
     for place in every:
