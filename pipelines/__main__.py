@@ -21,6 +21,7 @@ from pipelines.local import WorkerError
 from pipelines.plan import Plan, plan_decide, plan_filter, plan_materialise, read_recipe
 from pipelines.run import run_decide, run_filter, run_materialise, run_recaption
 from pipelines.sample import write_sample
+from pipelines.shard_table import write_shard_table
 from recaption.choice import account
 from recaption.manifest import ManifestError, read_manifest
 from recaption.settings import read_settings
@@ -109,7 +110,9 @@ def _recaption(options: argparse.Namespace, beam: Sequence[str]) -> None:
 
 
 def _report(options: argparse.Namespace, _: Sequence[str]) -> None:
-    _say(f"report: {write_captions_page(getattr(options, 'from'))}")
+    output = getattr(options, "from")
+    write_shard_table(read_manifest(output), output)
+    _say(f"report: {write_captions_page(output)}")
 
 
 def _index(options: argparse.Namespace, _: Sequence[str]) -> None:

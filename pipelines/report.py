@@ -12,7 +12,6 @@ from base64 import b64encode
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import jinja2
@@ -21,6 +20,7 @@ from markupsafe import Markup
 
 from pipelines import charts
 from pipelines.page import count, inert, pages, share
+from pipelines.shard_table import judge_shards
 from recaption.files import write_text
 
 Summary = dict[str, Any]
@@ -28,7 +28,6 @@ Summary = dict[str, Any]
 LABEL_CHARACTERS = 48
 MAX_CATEGORIES = 20
 MAX_SHARD_ROWS = 1000
-OUTLIER_MADS = 3
 COMPARE = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
 NOTHING: Summary = (
     {"rows_in": 0, "kept": 0}
@@ -191,31 +190,18 @@ def _shards(rows: Sequence[Summary]) -> Summary:
 
     Of the others an even sample is listed where there are more than the page can hold.
     """
-    shares = [row["kept"] / row["rows"] for row in rows if row["rows"]] or [0.0]
-    middle = median(shares)
-    reach = OUTLIER_MADS * median(abs(part - middle) for part in shares)
-    judged = [_judge_shard(place, row, middle, reach) for place, row in enumerate(rows, start=1)]
-    outliers = sorted((row for row in judged if row["outlier"]), key=lambda row: -row["away"])
-    others = [row for row in judged if not row["outlier"]]
+    table = judge_shards(rows)
+    shown = [row | {"shard": inert(row["shard"], LABEL_CHARACTERS)} for row in table.rows]
+    outliers = sorted((row for row in shown if row["outlier"]), key=lambda row: -row["away"])
+    others = [row for row in shown if not row["outlier"]]
     room = min(len(others), max(0, MAX_SHARD_ROWS - len(outliers)))
     sample = [others[i * len(others) // room] for i in range(room)]
     return {
         "rows": (outliers + sample)[:MAX_SHARD_ROWS],
         "num": len(rows),
-        "num_outliers": len(outliers),
-        "median": middle,
-        "reach": reach,
-    }
-
-
-def _judge_shard(place: int, row: Summary, middle: float, reach: float) -> Summary:
-    away = abs(row["kept"] / row["rows"] - middle) if row["rows"] else 0.0
-    return row | {
-        "place": place,
-        "shard": inert(row["shard"], LABEL_CHARACTERS),
-        "share": row["kept"] / row["rows"] if row["rows"] else None,
-        "away": away,
-        "outlier": away > reach + 1e-9,
+        "num_outliers": table.num_outliers,
+        "median": table.median,
+        "reach": table.reach,
     }
 
 

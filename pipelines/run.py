@@ -14,10 +14,11 @@ from typing import Any
 from filters.rule import RecipeError
 from pipelines.exchange import Run
 from pipelines.plan import Plan
+from pipelines.shard_table import write_shard_table
 from recaption.choice import STATISTICS
 from recaption.files import read_json, write_json
 from recaption.filter_run import FilterRun
-from recaption.manifest import NAME, ManifestError
+from recaption.manifest import NAME, ManifestError, read_manifest
 from recaption.settings import Settings
 
 _log = logging.getLogger("altmill")
@@ -93,6 +94,7 @@ def run_materialise(plan: Plan, options: Sequence[str] = ()) -> dict[str, int]:
         _remove(plan.run.home / "shards")
         _go(plan.shards, partial(materialise_corpus, run=plan.run), options)
         shutil.rmtree(plan.run.work)
+        write_shard_table(read_manifest(plan.run.home), plan.run.home)
     sizes: dict[str, int] = read_json(plan.run.home / "shards" / "sizes.json")
     return sizes
 

@@ -15,6 +15,7 @@ from pipelines.hashes import MIN_QUALITY
 from pipelines.inputs import Shard
 from pipelines.pictures import add_pictures
 from pipelines.schema import ALIASES, NEAREST, NEEDED, RADII
+from pipelines.shard_table import rows_of
 
 _TOP = 50
 _MASKS = 40
@@ -44,7 +45,7 @@ def summarise(account: dict[str, Any], manifest: dict[str, Any], run: Run) -> di
         "top_images": _top(run.measured, "images", "image"),
         "ngrams": _ngrams(account, run),
         "examples": _examples(account, manifest, run),
-        "shards": [_shard(shard) for shard in manifest["shards"]],
+        "shards": rows_of(manifest, run.output),
         "warnings": _warnings(account, manifest, run),
         "notes": _notes(account, manifest, run),
     }
@@ -184,16 +185,6 @@ def _examples(
     shards = [Shard.restored(shard, run.source) for shard in manifest["shards"]]
     add_pictures([row for rows in examples.values() for row in rows], shards, run.recipe)
     return {reason: examples[reason] for reason in order if reason in examples}
-
-
-def _shard(shard: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "shard": shard["shard"],
-        "rows": shard["rows"],
-        "kept": shard["kept"],
-        "bytes": sum(file["bytes"] for file in shard["files"]),
-        "dropped": shard["dropped"],
-    }
 
 
 def _warnings(account: dict[str, Any], manifest: dict[str, Any], run: Run) -> list[str]:

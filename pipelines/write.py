@@ -22,6 +22,7 @@ from pipelines.inputs import Shard
 from pipelines.manifest import build_manifest, close_account
 from pipelines.measure import columns_path
 from pipelines.report import write_report
+from pipelines.shard_table import write_shard_table
 from pipelines.shards import add_sample, write_stats
 from pipelines.storage import join_parts, parquet_writer
 from pipelines.summary import summarise
@@ -157,6 +158,7 @@ def finish(account: dict[str, Any], run: Run, *done: Iterable[tuple[str, Any]]) 
     if run.recipe.materialise:
         write_sizes(run, chain.from_iterable(done))
     write_report(summarise(account, manifest, run), run.output / "report")
+    write_shard_table(manifest, run.output)
     write_json(run.output / NAME, manifest)
     return str(run.output / NAME)
 
