@@ -8,6 +8,7 @@ import apache_beam as beam
 from pipelines import captions, count, decide, duplicates, lookup, measure, near_groups, rank, write
 from pipelines.exchange import Run, Stage
 from pipelines.transforms import AddUp, Do
+from recaption.manifest import read_manifest
 
 READ = Stage("Read", count.read_shard, sends=("pairs", "ngrams"))
 COUNT_PAIRS = Stage("CountPairs", count.merge_pairs, "pairs", ("texts", "images"))
@@ -100,8 +101,9 @@ def decide_corpus(
 def materialise_corpus(shards: beam.PCollection, run: Run) -> beam.PCollection:
     """Write the pairs that stay as shards: from a run's shards to the path of sizes.json."""
     written = (shards | Do(run, MATERIALISE))["results"]
-    return _once(written) | "Sizes" >> beam.Map(
-        lambda _, done: write.write_sizes(run, done), beam.pvalue.AsIter(written)
+    return _once(written) | "Describe" >> beam.Map(
+        lambda _, done: write.describe_shards(run, read_manifest(run.output), done),
+        beam.pvalue.AsIter(written),
     )
 
 
