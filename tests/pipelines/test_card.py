@@ -1,6 +1,7 @@
 """The card beside materialised shards: what `datasets` and the Hub read, and nothing that acts."""
 
 import json
+import shutil
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -85,11 +86,12 @@ def test_the_hub_reads_the_card(mixed: Path) -> None:
     assert card.data.configs[0]["data_files"] == [{"split": "train", "path": "**/*.tar"}]
 
 
-def test_the_account_and_the_recipe_are_those_of_the_run(filtered: Path) -> None:
-    assert main(["materialise", "--from", str(filtered), "--workers", "1"]) == 0
-    manifest = manifest_of(filtered)
+def test_the_account_and_the_recipe_are_those_of_the_run(filtered: Path, tmp_path: Path) -> None:
+    output = shutil.copytree(filtered, tmp_path / "out")
+    assert main(["materialise", "--from", str(output), "--workers", "1"]) == 0
+    manifest = manifest_of(output)
 
-    card = (filtered / "shards" / "README.md").read_text(encoding="utf-8")
+    card = (output / "shards" / "README.md").read_text(encoding="utf-8")
 
     for reason, rows in manifest["dropped"].items():
         assert f"| -{rows:,} | `{reason}` |" in card
@@ -98,7 +100,7 @@ def test_the_account_and_the_recipe_are_those_of_the_run(filtered: Path) -> None
     assert manifest["recipe_digest"] in card
     info = front_matter(card)
     assert info["language"] == ["en"]
-    tars = (filtered / "shards").glob("*.tar")
+    tars = (output / "shards").glob("*.tar")
     assert info["dataset_info"]["splits"] == [
         {
             "name": "train",
@@ -106,7 +108,7 @@ def test_the_account_and_the_recipe_are_those_of_the_run(filtered: Path) -> None
             "num_examples": manifest["kept"],
         }
     ]
-    assert {"shoe", str(filtered.parent)}.isdisjoint(card.split())
+    assert manifest["input"] not in card
 
 
 def test_names_of_an_input_and_of_a_recipe_are_shown_and_do_nothing(tmp_path: Path) -> None:
