@@ -6,6 +6,7 @@ open web, so each text is cut, its invisible characters are spelt out, and it is
 """
 
 import hashlib
+import re
 import shlex
 from base64 import b64encode
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from markupsafe import Markup
 from pipelines import charts
 from pipelines.page import count, inert, pages
 from pipelines.report_charts import LABEL_CHARACTERS, beyond, draw, needs
-from pipelines.schema import OF_HASHES
+from pipelines.schema import COLUMNS, OF_HASHES
 from pipelines.shard_table import judge_shards
 from recaption.files import write_text
 
@@ -39,11 +40,7 @@ NOTHING: Summary = (
     | {part: {} for part in ("hosts", "sharing", "what_if", "captions")}
 )
 GLOBALS = "window.vegaEmbed = vegaEmbed;"
-_BESIDE_THE_STORY = (
-    *("uid", "key", "url", "caption", "error", "value", "threshold", "length", "verdicts"),
-    *("shard", "row", "image_offset", "thumbnail", "beside", "decoded"),
-    *("duplicate_of", "stays_shard", "stays_row"),
-)
+_BESIDE_THE_STORY = ("uid", "key", "url", "caption", "error", "image_offset", "decoded")
 
 
 def write_report(summary: Summary, folder: Path) -> Path:
@@ -74,7 +71,8 @@ def render(summary: Summary) -> str:
 
 def _render(run: Summary, shards: Summary, drawn: Summary, most: int) -> str:
     examples = _examples(run, most)
-    what_if = {name: run["what_if"].get(name) for name in ("fixed", "cells", "data", "copies")}
+    told = ("thresholds", "fixed", "cells", "data", "decodes", "copies")
+    what_if = {name: run["what_if"][name] for name in told if name in run["what_if"]}
     return _page().render(
         run=run,
         num_dropped=sum(run["dropped"].values()),
@@ -87,7 +85,7 @@ def _render(run: Summary, shards: Summary, drawn: Summary, most: int) -> str:
         shards=shards,
         charts=drawn,
         settings={"config": charts.CONFIG, "charts": drawn, "whatIf": what_if}
-        | {"thresholds": run["what_if"].get("thresholds", [])},
+        | {"rows": run["rows_in"]},
     )
 
 
@@ -110,12 +108,28 @@ def _examples(run: Summary, most: int) -> dict[str, list[Summary]]:
 
 def _story(row: Summary, needed: dict[str, str]) -> Summary:
     """What was measured of a pair, and what every rule said of it."""
-    told = {name: value for name, value in row.items() if name not in _BESIDE_THE_STORY}
-    measured = {n: v for n, v in told.items() if v is not None or n not in OF_HASHES}
+    names = [name for name in COLUMNS.names if name in row and name not in _BESIDE_THE_STORY]
+    measured = {n: row[n] for n in names if row[n] is not None or n not in OF_HASHES}
     return {
         "measured": [(name, _spoken(value)) for name, value in measured.items()],
-        "verdicts": [(rule, needed.get(rule, ""), *said) for rule, *said in row["verdicts"]],
+        "verdicts": [
+            (
+                rule,
+                needed.get(rule, ""),
+                _rounded(value),
+                verdict.removeprefix(f"{rule}."),
+                "." in verdict,
+            )
+            for rule, value, verdict in row["verdicts"]
+        ],
     }
+
+
+def _rounded(value: str | None) -> str:
+    """A value that decided, a fraction with no more digits than can matter."""
+    if value is None:
+        return "unknown"
+    return f"{float(value):.4g}" if re.fullmatch(r"\d+\.\d{5,}", value) else value
 
 
 def _spoken(value: Any) -> str:

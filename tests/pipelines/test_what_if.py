@@ -191,13 +191,6 @@ def test_stops_go_from_the_loosest_to_the_strictest(preset: str) -> None:
         assert list(one.stops) == sorted({*one.stops}, reverse=not lower)
 
 
-@pytest.fixture(scope="module")
-def filtered(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    output = tmp_path_factory.mktemp("filtered") / "out"
-    assert main(["filter", "--input", str(sample), "--output", str(output), "--workers", "1"]) == 0
-    return output
-
-
 @pytest.mark.parametrize(
     "changes",
     [
