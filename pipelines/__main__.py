@@ -19,11 +19,18 @@ from pipelines.hashes import MIN_QUALITY
 from pipelines.index import NAME
 from pipelines.inputs import InputError
 from pipelines.local import WorkerError
-from pipelines.plan import Plan, plan_decide, plan_filter, plan_materialise, read_recipe
+from pipelines.plan import (
+    Plan,
+    plan_decide,
+    plan_filter,
+    plan_materialise,
+    read_recipe,
+    restore_plan,
+)
 from pipelines.run import run_decide, run_filter, run_materialise, run_recaption
 from pipelines.sample import write_sample
-from pipelines.shard_table import write_shard_table
-from recaption.choice import account
+from pipelines.write import write_pages
+from recaption.choice import STATISTICS, account
 from recaption.manifest import ManifestError, read_manifest
 from recaption.settings import read_settings
 
@@ -116,8 +123,9 @@ def _recaption(options: argparse.Namespace, beam: Sequence[str]) -> None:
 
 def _report(options: argparse.Namespace, _: Sequence[str]) -> None:
     output = getattr(options, "from")
-    write_shard_table(read_manifest(output), output)
-    _say(f"report: {write_captions_page(output)}")
+    _say(f"report: {write_pages(read_manifest(output), restore_plan(output).run)}")
+    if (output / "captions" / STATISTICS).exists():
+        _say(f"captions: {write_captions_page(output)}")
 
 
 def _index(options: argparse.Namespace, _: Sequence[str]) -> None:

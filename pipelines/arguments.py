@@ -90,7 +90,7 @@ def _add_recaption(jobs: Any) -> None:
 
 
 def _add_report(jobs: Any) -> None:
-    job = jobs.add_parser("report", help="show what captions were chosen, before and after")
+    job = jobs.add_parser("report", help="write a run's pages again, and that of its captions")
     _add_from(job)
 
 
@@ -217,8 +217,8 @@ def _add_recipe(job: argparse.ArgumentParser) -> None:
         "--recipe",
         default="align",
         metavar="NAME",
-        help="align, conceptual-captions, coyo, datacomp-basic, laion, or a TOML file "
-        "(default: %(default)s)",
+        help="align, conceptual-captions, coyo, datacomp-basic, laion, a TOML file, or a run's "
+        "manifest.json (default: %(default)s)",
     )
     job.add_argument(
         "--set",

@@ -5,7 +5,18 @@ from typing import Any
 
 import apache_beam as beam
 
-from pipelines import captions, count, decide, duplicates, lookup, measure, near_groups, rank, write
+from pipelines import (
+    captions,
+    count,
+    decide,
+    duplicates,
+    hosts,
+    lookup,
+    measure,
+    near_groups,
+    rank,
+    write,
+)
 from pipelines.exchange import Run, Stage
 from pipelines.transforms import AddUp, Do
 from recaption.manifest import read_manifest
@@ -30,7 +41,8 @@ JOIN_KEPT = Stage("JoinKept", duplicates.join_kept)
 SEND_CAPTIONS = Stage("SendCaptions", captions.send_captions, sends=("captions",))
 MERGE_CAPTIONS = Stage("MergeCaptions", captions.merge_captions, "captions", ("merged",))
 WRITE_CAPTIONS = Stage("WriteCaptions", captions.write_captions, "merged")
-DECIDE = Stage("Decide", decide.decide_shard, sends=("subset",))
+DECIDE = Stage("Decide", decide.decide_shard, sends=("subset", "hosts"))
+MERGE_HOSTS = Stage("MergeHosts", hosts.merge_hosts, "hosts")
 MERGE_SUBSET = Stage("MergeSubset", decide.merge_subset, "subset")
 MATERIALISE = Stage("Materialise", write.write_shard)
 
@@ -80,6 +92,7 @@ def decide_corpus(
         facts, after = [*facts, *copies["facts"]], (copies["kept"],)
     decided = shards | Do(run, DECIDE, *after)
     subset = decided["subset"] | Do(run, MERGE_SUBSET)
+    facts = [*facts, (decided["hosts"] | Do(run, MERGE_HOSTS))["results"]]
     done, before = [subset["results"]], [decided["results"]]
     if run.recipe.duplicate and run.recipe.duplicate.merge_captions:
         merged = (shards | Do(run, SEND_CAPTIONS, *after))["captions"] | Do(run, MERGE_CAPTIONS)

@@ -5,6 +5,7 @@ import re
 import tarfile
 from collections.abc import Iterable, Iterator
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from pipelines.measure import columns_path
 from pipelines.report import write_report
 from pipelines.shard_table import write_shard_table
 from pipelines.shards import add_sample, write_stats
+from pipelines.statistics import read_statistics, write_statistics
 from pipelines.storage import join_parts, parquet_writer
 from pipelines.summary import summarise
 from recaption.captions import DECIDED_BY, captions_path, note_of, winners_of
@@ -160,10 +162,21 @@ def finish(account: dict[str, Any], run: Run, *done: Iterable[tuple[str, Any]]) 
     close_account(manifest)
     if run.recipe.materialise:
         describe_shards(run, manifest, chain.from_iterable(done))
-    write_report(summarise(account, manifest, run), run.output / "report")
-    write_shard_table(manifest, run.output)
+    write_statistics(account, run.output)
+    write_pages(manifest, run)
     write_json(run.output / NAME, manifest)
     return str(run.output / NAME)
+
+
+def write_pages(manifest: dict[str, Any], run: Run) -> Path:
+    """Write the report of a run from its manifest and statistics; return the page's path.
+
+    Raises:
+        ManifestError: The statistics are not there.
+    """
+    write_shard_table(manifest, run.output)
+    statistics = read_statistics(run.output)
+    return write_report(summarise(statistics, manifest, run), run.output / "report")
 
 
 def describe_shards(run: Run, manifest: dict[str, Any], done: Iterable[tuple[str, Any]]) -> str:
