@@ -13,6 +13,8 @@ from pipelines.audit_plan import AuditPlan, plan_audit
 from pipelines.build_index import IndexPlan, build_index, merge_indexes
 from pipelines.captions_page import write_captions_page
 from pipelines.certificate import table
+from pipelines.diff import compare_runs, described, differs
+from pipelines.diff_page import write_diff
 from pipelines.doctor import diagnose, told, told_as_json
 from pipelines.explain import explain
 from pipelines.hashes import MIN_QUALITY
@@ -180,6 +182,14 @@ def _explain(options: argparse.Namespace, _: Sequence[str]) -> None:
     _say(explain(options.uid, getattr(options, "from")))
 
 
+def _diff(options: argparse.Namespace, _: Sequence[str]) -> int:
+    found = compare_runs(options.a, options.b, options.workers)
+    _say(described(found))
+    if options.output:
+        _say(f"\nreport: {write_diff(found, options.output)}")
+    return int(differs(found))
+
+
 def _doctor(options: argparse.Namespace, _: Sequence[str]) -> int:
     diagnosis = diagnose(
         options.shards,
@@ -241,6 +251,7 @@ _JOBS: dict[str, Callable[[argparse.Namespace, Sequence[str]], int | None]] = {
     "index": _index,
     "audit": _audit,
     "explain": _explain,
+    "diff": _diff,
     "doctor": _doctor,
     "sample": _sample,
 }

@@ -19,6 +19,7 @@ examples:
   python -m pipelines audit --from out --against indexes/coco
   python -m pipelines explain 0f3a... --from out
   python -m pipelines materialise --from out
+  python -m pipelines diff out other
   python -m pipelines doctor 'shards/{00000..00099}.tar'
 """
 
@@ -38,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
     _add_report(jobs)
     _add_materialise(jobs)
     _add_explain(jobs)
+    _add_diff(jobs)
     _add_doctor(jobs)
     _add_index(jobs)
     _add_audit(jobs)
@@ -107,6 +109,19 @@ def _add_explain(jobs: Any) -> None:
     job = jobs.add_parser("explain", help="tell the whole story of one pair")
     job.add_argument("uid", metavar="UID", help="32 hexadecimal digits, as in decisions/")
     _add_from(job)
+
+
+def _add_diff(jobs: Any) -> None:
+    job = jobs.add_parser("diff", help="compare two runs, pair by pair")
+    job.description = (
+        "Compare two runs: rows by reason, the drift of each column, and the pairs whose verdict "
+        "changed. The exit code is that of diff: 0 if every pair has the same verdict in both, 1 "
+        "if not, and 2 if one cannot be read."
+    )
+    job.add_argument("a", type=Path, metavar="A", help="the output of a filter run")
+    job.add_argument("b", type=Path, metavar="B", help="that of another")
+    job.add_argument("--output", type=Path, metavar="DIR", help="write a page and JSON there, too")
+    _add_workers(job)
 
 
 def _add_doctor(jobs: Any) -> None:
