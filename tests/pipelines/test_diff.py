@@ -87,11 +87,13 @@ def test_the_recipes_differ_by_their_settings(told: dict[str, Any]) -> None:
 
 
 def test_runs_over_other_inputs_are_joined_by_uid(tmp_path: Path) -> None:
-    same = {"1": "a photo of a red shoe", "2": "a photo of a blue hat"}
+    same = {
+        "1": "a red shoe on the wooden floor of the house",
+        "2": "a blue hat on the table in the kitchen of the house",
+    }
     a = filter_pairs(tmp_path, "a", same | {"3": "a photo of a green coat"})
     b = filter_pairs(tmp_path, "b", {"0": "a photo of snow", **same})
-    bounds = ("--set", "rules.token_count.min_inclusive=9", "--set", "rules.language.keep=['de']")
-    c = filter_pairs(tmp_path, "c", same, *bounds)
+    c = filter_pairs(tmp_path, "c", same, "--set", "rules.token_count.min_inclusive=15")
 
     ours, theirs = compare_runs(a, b), compare_runs(a, c)
 
