@@ -139,7 +139,7 @@ def span(text: str) -> str:
 
 
 def _use(data: Materialised) -> str:
-    images = ";".join(data.images)
+    images = ";".join(data.images) or "jpg"
     code = (
         "import datasets\n\n"
         'pairs = datasets.load_dataset("FOLDER", split="train", streaming=True)\n\n'
