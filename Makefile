@@ -1,5 +1,6 @@
 # make filter                      filter a small sample corpus, made here
 # make filter INPUT=... OUTPUT=... RECIPE=align    filter your own
+# make report FROM=out/sample      write a run's report again, and that of its captions
 # make recaption                   caption the sample, by models that are trained on it
 # make recaption INPUT=... CLEAN=... OUTPUT=... RECIPE=blip-base    caption your own
 # make train                       train a dual encoder on the sample, and evaluate it
@@ -14,6 +15,7 @@ CLEAN ?= sample-clean
 OUTPUT ?= out/$(notdir $(patsubst %/,%,$(INPUT)))
 DATA ?=
 RUN ?= runs/$(notdir $(patsubst %/,%,$(or $(DATA),$(INPUT))))
+FROM ?= $(OUTPUT)
 ARGS ?=
 
 BIN := $(VENV)/bin
@@ -23,13 +25,16 @@ RECAPTION := $(VENV)/.recaption
 TRAIN := $(VENV)/.train
 
 .DEFAULT_GOAL := help
-.PHONY: help filter recaption train check test bench clean
+.PHONY: help filter report recaption train check test bench clean
 
 help:
 	@sed -n 's/^# //p' Makefile
 
 filter: $(CORE) $(if $(filter sample,$(INPUT)),sample-corpus)
 	$(BIN)/python -m pipelines filter --input $(INPUT) --output $(OUTPUT) --recipe $(RECIPE) $(ARGS)
+
+report: $(CORE)
+	$(BIN)/python -m pipelines report --from $(FROM)
 
 .PHONY: sample-corpus
 sample-corpus: $(CORE)
