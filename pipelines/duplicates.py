@@ -138,9 +138,8 @@ class Found:
             pa.array(values, kind).take(where)
             for values, kind in zip(other, PLACES.values(), strict=True)
         ]
-        return pa.record_batch(
-            [high, low, stays, *columns], names=["high", "low", "stays", *PLACES]
-        )
+        names = ["high", "low", "stays", *PLACES]
+        return pa.record_batch([high, low, stays, *columns], names=names)
 
     def _find(self, high: NDArray[np.uint64], low: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Return the places of keys in the table; -1: it is not there."""
