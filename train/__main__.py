@@ -92,6 +92,18 @@ def _export(options: argparse.Namespace) -> None:
         _say(line)
 
 
+def _simulate(options: argparse.Namespace) -> None:
+    from train.experiments.simulation.page import write_report
+    from train.experiments.simulation.run import simulate
+    from train.experiments.simulation.setting import read_setting
+
+    setting = read_setting(options.set)
+    out: Path = options.out
+    simulate(setting, out, trials=options.trials, seed=options.seed, device=options.device)
+    for line in write_report(out):
+        _say(line)
+
+
 def _say(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
@@ -103,6 +115,7 @@ _DO: dict[str, Callable[[argparse.Namespace], None]] = {
     "embed": _embed,
     "search": _search,
     "export": _export,
+    "simulate": _simulate,
 }
 
 if __name__ == "__main__":
