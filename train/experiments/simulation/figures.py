@@ -7,9 +7,10 @@ import markupsafe
 import vl_convert
 
 from pipelines.charts import CONFIG, DROPPED, KEPT, SOFT, TOTAL
+from train.experiments.simulation.matching import COLUMNS, NAMES
 from train.experiments.simulation.measures import BINS, PURE
 from train.experiments.simulation.published import FIGURE, SHARES
-from train.experiments.simulation.reading import COLUMNS, NAMES
+from train.experiments.simulation.stopping import LONGER
 from train.experiments.simulation.summary import MAIN
 from train.experiments.simulation.trial import (
     DENOISED,
@@ -27,6 +28,25 @@ COLOURS = {RAW: DROPPED, FILTERED: KEPT}
 DASHES = [5, 4]
 ARMS = (RAW, DENOISED, NOISY, FILTERED, FRESH_RAW, FRESH_FILTERED)
 """In the order of the controls' charts."""
+
+
+def _line(colour: str, *, dashed: bool = False) -> Spec:
+    dashes = DASHES if dashed else []
+    return {
+        "type": "line",
+        "color": colour,
+        "strokeWidth": 1.8,
+        "point": False,
+        "strokeDash": dashes,
+    }
+
+
+STROKES = {
+    RAW: _line(DROPPED),
+    FILTERED: _line(KEPT),
+    FRESH_RAW: _line(DROPPED, dashed=True),
+    FRESH_FILTERED: _line(KEPT, dashed=True),
+}
 CLASSES = ("#2a7d78", "#d58a5c", "#7a6fb0", "#b04a5a", "#8a8f3c")
 
 
@@ -61,32 +81,27 @@ def _curve(told: Spec, measure: str) -> markupsafe.Markup:
 
 def steps(told: Spec) -> dict[str, markupsafe.Markup]:
     """Draw each measure over the steps of training, per C_s, raw beside rewritten texts."""
-    rows = _rows(told["curves"], variant="longer")
+    rows = _rows(told["curves"], variant=LONGER)
     shares = sorted({row["spurious"] for row in rows})
-    stops = [row["step"] for row in _rows(told["stops"], variant="longer")]
+    stops = [row["step"] for row in _rows(told["stops"], variant=LONGER)]
     where = [{"x": sum(stops) / len(stops)}]
+    rule = {"type": "rule", "color": SOFT, "strokeDash": [2, 3]}
+    stop: Spec = {"data": {"values": where}, "mark": rule, "encoding": {"x": _x()}}
     drawn = {}
-    for measure in FIGURE:
+    for measure, column in COLUMNS.items():
+        values = [row[column] for row in rows]
+        scale = {"domain": [min(values), max(values)], "nice": True, "zero": False}
         for share in shares:
-            layers = [
-                {
-                    "data": {"values": where},
-                    "mark": {"type": "rule", "color": SOFT, "strokeDash": [2, 3]},
-                    "encoding": {"x": _x()},
-                }
-            ]
-            for arm, (colour, dashed) in {
-                RAW: (DROPPED, False),
-                FILTERED: (KEPT, False),
-                FRESH_RAW: (DROPPED, True),
-                FRESH_FILTERED: (KEPT, True),
-            }.items():
-                own = _rows(rows, arm=arm, spurious=share)
-                values = [{"x": row["step"], "y": row[COLUMNS[measure]]} for row in own]
-                layers.append(_layer(values, _line(colour, dashed=dashed)))
+            lines = [_steps(rows, arm, share, column, scale) for arm in STROKES]
             title = f"{NAMES[measure]} over steps at C_s = {share:g}"
-            drawn[f"{measure} {share:g}"] = _svg(layers, title, width=250, height=130)
+            drawn[f"{measure} {share:g}"] = _svg([stop, *lines], title, width=330, height=170)
     return drawn
+
+
+def _steps(rows: Sequence[Spec], arm: str, share: float, column: str, scale: Spec) -> Spec:
+    own = _rows(rows, arm=arm, spurious=share)
+    values = [{"x": row["step"], "y": row[column]} for row in own]
+    return _layer(values, STROKES[arm], scale=scale)
 
 
 def controls(told: Spec) -> dict[str, markupsafe.Markup]:
@@ -101,10 +116,14 @@ def _controls(told: Spec, measure: str, share: float) -> markupsafe.Markup:
         row | {"colour": KEPT if row["arm"] in (FILTERED, FRESH_FILTERED) else TOTAL}
         for row in rows
     ]
-    for row in values:
-        row["colour"] = DROPPED if row["arm"] in (RAW, FRESH_RAW) else row["colour"]
     y: Spec = {"field": "arm", "type": "nominal", "sort": list(ARMS), "title": None}
-    y["axis"] = {"domain": False, "ticks": False, "labelLimit": 200, "labelPadding": 6}
+    y["axis"] = {
+        "domain": False,
+        "ticks": False,
+        "labelLimit": 200,
+        "labelPadding": 6,
+        "minExtent": 118,
+    }
     x = {"type": "quantitative", "title": None, "scale": {"zero": False}, "axis": {"tickCount": 5}}
     shared = {"y": y, "color": {"field": "colour", "scale": None}}
     layers = [
@@ -174,18 +193,7 @@ def _layer(
     }
 
 
-def _line(colour: str, *, dashed: bool = False) -> Spec:
-    dashes = DASHES if dashed else []
-    return {
-        "type": "line",
-        "color": colour,
-        "strokeWidth": 1.8,
-        "point": False,
-        "strokeDash": dashes,
-    }
-
-
-def _svg(layers: list[Spec], label: str, width: int = 380, height: int = 210) -> markupsafe.Markup:
+def _svg(layers: list[Spec], label: str, width: int = 460, height: int = 240) -> markupsafe.Markup:
     """Draw a chart of numbers and of names that are ours."""
     config = CONFIG | {"autosize": {"type": "fit", "contains": "padding"}, "padding": 6}
     chart = {"width": width, "height": height, "layer": layers, "config": config}

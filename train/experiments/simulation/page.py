@@ -10,15 +10,9 @@ import jinja2
 from pipelines.page import pages
 from recaption.files import read_json, write_text
 from train.experiments.simulation import figures
-from train.experiments.simulation.reading import (
-    COLUMNS,
-    NAMES,
-    TOLERANCES,
-    figure,
-    matches,
-    pick,
-    reading,
-)
+from train.experiments.simulation.matching import COLUMNS, NAMES, TOLERANCES, matches, pick
+from train.experiments.simulation.reading import figure, reading
+from train.experiments.simulation.stopping import stops
 from train.experiments.simulation.summary import MAIN
 from train.experiments.simulation.trial import FILTERED, RAW
 from train.folder import REPORT
@@ -42,17 +36,19 @@ def write_report(out: Path) -> list[str]:
         maps=figures.maps(told),
         matches=matches(told),
         names=NAMES,
+        columns=COLUMNS,
         tolerances=TOLERANCES,
         figure=figure,
         points=_points(told),
         choices=_choices(told),
+        stops=stops(told),
         captions=_captions(told),
         most=max(row["spurious"] for row in told["parts"]),
         settings=json.dumps(told["setting"], indent=1),
     )
     path = out / REPORT / "index.html"
     write_text(path, page)
-    return [*said, f"report: {path}"]
+    return [*(f"{subject}. {text}" for subject, text in said.items()), f"report: {path}"]
 
 
 def _heads(told: Row, share: float) -> list[tuple[str, str, str]]:

@@ -21,6 +21,7 @@ from filters.rule import RecipeError
 from recaption.files import replacing, write_json
 from train.experiments.simulation.pairs import matmul_dtype
 from train.experiments.simulation.setting import Setting
+from train.experiments.simulation.stopping import LONGER
 from train.experiments.simulation.summary import MAIN, summarise
 from train.experiments.simulation.trial import Outcome, Trial
 
@@ -28,7 +29,7 @@ CONTROL_TRIALS, SWEEP_TRIALS = 4, 2
 """At most: of the main trials, those with controls; of each sweep."""
 FEW = (0.0, 0.3, 0.5)
 """The shares of spurious features in controls and sweeps; the nearest of the setting's."""
-LONGER = 2
+TIMES_LONGER = 2
 """Times the steps, to see what more of them do."""
 
 
@@ -51,7 +52,7 @@ def variants(setting: Setting) -> dict[str, Setting]:
     """Return a setting with few worlds, and with each open choice made in other ways."""
     few = replace(setting, spurious=nearest(FEW, setting.spurious))
     return {
-        "longer": replace(few, steps=LONGER * setting.steps),
+        LONGER: replace(few, steps=TIMES_LONGER * setting.steps),
         "first weights x 1/9": replace(few, initial_deviation=setting.initial_deviation / 9),
         "first weights x 3.6": replace(few, initial_deviation=setting.initial_deviation * 3.6),
         "one partner": replace(few, num_partners=1),
@@ -70,7 +71,7 @@ def plan(setting: Setting, trials: int, seed: int, device: str) -> list[Job]:
     """Return all jobs, the longest first."""
     few = nearest(FEW, setting.spurious)
     jobs = [
-        Job(name, varied, seed, trial, few if name == "longer" else (), device)
+        Job(name, varied, seed, trial, few if name == LONGER else (), device)
         for name, varied in variants(setting).items()
         for trial in range(min(trials, SWEEP_TRIALS))
     ]
