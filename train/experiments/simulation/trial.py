@@ -111,7 +111,7 @@ class Trial:
         """Compare raw and rewritten texts in all worlds, and run the controls in some.
 
         Args:
-            controls: The shares of spurious features, of the setting's, that have controls; 0 is one.
+            controls: Those of the setting's shares of spurious features that have some; 0 first.
         """
         setting = self._setting
         pairs = draw_pairs(
