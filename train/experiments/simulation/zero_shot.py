@@ -63,7 +63,8 @@ def _alone(setting: Setting, stream: torch.Generator) -> tuple[Tensor, Tensor]:
     own = torch.where(
         own.sum(dim=1, keepdim=True) > 0, own, torch.zeros_like(own).scatter(1, one, 1)
     )
-    labels = torch.arange(setting.num_test, device=stream.device) % NUM_CLASSES
+    rows = torch.arange(setting.num_test, device=stream.device)
+    labels = rows % NUM_CLASSES
     codes = torch.zeros(setting.num_test, NUM_CLASSES, size, device=stream.device)
-    codes[torch.arange(setting.num_test), labels] = own
+    codes[rows, labels] = own
     return codes.flatten(1), labels
