@@ -113,7 +113,7 @@ def controls(told: Spec) -> dict[str, markupsafe.Markup]:
 def _controls(told: Spec, measure: str, share: float) -> markupsafe.Markup:
     rows = _rows(told["arms"], variant=MAIN, spurious=share, measure=COLUMNS[measure])
     values = [
-        row | {"colour": KEPT if row["arm"] in (FILTERED, FRESH_FILTERED) else TOTAL}
+        row | {"colour": STROKES[row["arm"]]["color"] if row["arm"] in STROKES else TOTAL}
         for row in rows
     ]
     y: Spec = {"field": "arm", "type": "nominal", "sort": list(ARMS), "title": None}
@@ -143,12 +143,15 @@ def neurons(told: Spec) -> markupsafe.Markup:
     for arm, colour in COLOURS.items():
         counts = told["histograms"][arm]
         values = [
-            {"x": (at + 0.5) / BINS, "y": count / sum(counts)} for at, count in enumerate(counts)
+            {"x": (at + 0.5) / BINS, "y": count / sum(counts)}
+            for at, count in enumerate(counts)
+            if count
         ]
-        layers.append(_layer(values, _line(colour), scale={"type": "symlog", "constant": 1e-4}))
+        layers.append(_layer(values, _line(colour), scale={"type": "log"}))
     rule = {"type": "rule", "color": SOFT, "strokeDash": [2, 3]}
     where = {"data": {"values": [{"x": PURE}]}, "mark": rule, "encoding": {"x": _x()}}
-    return _svg([where, *layers], f"Shares of neurons along features at C_s = {SHOWN:g}")
+    title = f"Shares of neurons along features at C_s = {SHOWN:g}"
+    return _svg([where, *layers], title, width=330, height=300)
 
 
 def maps(told: Spec) -> dict[str, markupsafe.Markup]:
@@ -169,7 +172,7 @@ def _map(points: Sequence[Sequence[float]], labels: Sequence[int], arm: str) -> 
     }
     mark = {"type": "point", "size": 14, "opacity": 0.85}
     layer = {"data": {"values": values}, "mark": mark, "encoding": encoding}
-    return _svg([layer], f"Test images by t-SNE, {arm}", height=300)
+    return _svg([layer], f"Test images by t-SNE, {arm}", width=330, height=300)
 
 
 def _rows(rows: Sequence[Spec], **wanted: Any) -> list[Spec]:

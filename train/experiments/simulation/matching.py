@@ -36,6 +36,8 @@ class Match:
     arm: str
     within: int
     """Points whose difference is within the tolerance."""
+    within_shifted: int
+    """The same, once the mean difference is taken away."""
     points: int
     difference: float
     """Ours less the paper's, mean."""
@@ -49,6 +51,8 @@ class Match:
         """Whether the curve matches."""
         if self.within == self.points:
             return "matches"
+        if self.within_shifted == self.points:
+            return "shifted"
         return "differs" if self.within < self.points / 2 else "matches in part"
 
 
@@ -65,11 +69,13 @@ def matches(told: Row) -> list[Match]:
             apart = _apart(told["arms"], measure, arm, (MAIN, arm, COLUMNS[measure]))
             if apart:
                 worst_at = max(apart, key=lambda share, by=apart: abs(by[share]))  # type: ignore[misc]
-                within = sum(abs(one) <= TOLERANCES[measure] for one in apart.values())
                 mean = sum(apart.values()) / len(apart)
-                found.append(
-                    Match(measure, arm, within, len(apart), mean, apart[worst_at], worst_at)
+                within, shifted = (
+                    sum(abs(one - shift) <= TOLERANCES[measure] for one in apart.values())
+                    for shift in (0, mean)
                 )
+                counts = within, shifted, len(apart)
+                found.append(Match(measure, arm, *counts, mean, apart[worst_at], worst_at))
     return found
 
 

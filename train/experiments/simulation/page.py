@@ -81,24 +81,21 @@ def _points(told: Row) -> list[Row]:
 def _choices(told: Row) -> list[Row]:
     """Return a line of the table of open choices: a variant, and its gains by share."""
     shares = sorted({row["spurious"] for row in told["parts"]})
-    return [
-        {
-            "variant": name,
-            "spurious": share,
-            "gains": {
-                measure: pick(
-                    told["gains"], variant=name, arm=FILTERED, spurious=share, measure=column
-                )
-                for measure, column in (
-                    *COLUMNS.items(),
-                    ("accuracy, lead of 2", "accuracy_lead_2"),
-                    ("accuracy, class alone", "accuracy_alone"),
-                )
-            },
-        }
-        for name in dict.fromkeys(row["variant"] for row in told["gains"])
-        for share in shares
-    ]
+    columns = COLUMNS | {
+        "accuracy, lead of 2": "accuracy_lead_2",
+        "accuracy, class alone": "accuracy_alone",
+    }
+    lines = []
+    for name in dict.fromkeys([MAIN, *(row["variant"] for row in told["gains"])]):
+        for share in shares:
+            key = {"variant": name, "arm": FILTERED, "spurious": share}
+            gains = {
+                measure: pick(told["gains"], measure=column, **key)
+                for measure, column in columns.items()
+            }
+            trials = gains["purified"]["trials"]
+            lines.append({"variant": name, "spurious": share, "trials": trials, "gains": gains})
+    return lines
 
 
 def _captions(told: Row) -> list[Row]:

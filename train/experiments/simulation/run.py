@@ -58,6 +58,9 @@ def variants(setting: Setting) -> dict[str, Setting]:
         "one partner": replace(few, num_partners=1),
         "all others as partners": replace(few, num_partners=setting.num_features - 1),
         "shifted unit": replace(few, unit="shifted"),
+        "captioner with 1/4 of the steps": replace(
+            few, caption_steps=-(-setting.caption_steps // 4)
+        ),
     }
 
 

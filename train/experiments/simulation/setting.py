@@ -51,7 +51,7 @@ class Setting:
     measured_every: int = 20
     """In steps."""
     caption_steps: int = 200
-    """Of the captioner: theorem 4.3's d log d."""
+    """Of the captioner: theorem 4.3's d log d.  Swept."""
 
     def __post_init__(self) -> None:
         check_bounds(self, "", self._bounds())

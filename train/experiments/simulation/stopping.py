@@ -24,11 +24,6 @@ class Stop:
     """Means over trials at the raw arm's step."""
     filtered: Row
 
-    @property
-    def gain(self) -> float:
-        """In purified features."""
-        return float(self.filtered["purified"] - self.raw["purified"])
-
 
 def stops(told: Row) -> list[Stop]:
     """Return what each rule gives, on the same samples and on fresh ones."""
