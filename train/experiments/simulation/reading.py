@@ -6,7 +6,6 @@ from typing import Any
 from train.experiments.simulation.matching import (
     COLUMNS,
     NAMES,
-    TOLERANCES,
     Match,
     distances,
     matches,
@@ -86,13 +85,13 @@ def _beside_paper(told: Row) -> Iterator[str]:
 
 
 def _apart(one: Match) -> str:
-    way = "higher" if one.worst > 0 else "lower"
-    course = ", the same course but for a shift" if one.verdict == "shifted" else ""
-    return (
-        f"{NAMES[one.measure]} ({one.arm}), {one.within} of {one.points} points within "
-        f"{TOLERANCES[one.measure]:g}, up to {figure(one.measure, abs(one.worst))} {way}, at "
-        f"C_s = {one.worst_at:g}{course}"
-    )
+    if one.verdict == "shifted":
+        way = "higher" if one.difference > 0 else "lower"
+        apart = f"the same course, {figure(one.measure, abs(one.difference))} {way}"
+    else:
+        way = "higher" if one.worst > 0 else "lower"
+        apart = f"up to {figure(one.measure, abs(one.worst))} {way}, at C_s = {one.worst_at:g}"
+    return f"{NAMES[one.measure]} ({one.arm}), {apart}"
 
 
 def _nearer(told: Row) -> Iterator[str]:
