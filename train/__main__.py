@@ -22,7 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"altmill: {error}\n")
         return 2
     except KeyboardInterrupt:
-        sys.stderr.write("altmill: stopped; the same command goes on from the last checkpoint\n")
+        rest = "; the same command goes on from the last checkpoint"
+        sys.stderr.write(f"altmill: stopped{rest if options.verb == 'run' else ''}\n")
         return 130
     return 0
 
