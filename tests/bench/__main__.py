@@ -297,7 +297,7 @@ _JOBS: dict[str, Callable[[Path, argparse.Namespace], None]] = {
     "peers": lambda folder, _: _say_all(compare_peers(folder)),
     "generate": lambda *_: _say_all(measure_generation()),
     "loader": lambda folder, _: _say_all(measure_loading(folder)),
-    "step": lambda _, chosen: _say_all(measure_step(chosen.size)),
+    "step": lambda folder, chosen: _say_all(measure_step(folder, chosen.size)),
     "recall": lambda folder, chosen: measure_recall(folder, peers=chosen.peers),
 }
 
