@@ -63,7 +63,11 @@ def shard_shares(shards: Sequence[Spec], median: float, reach: float) -> Spec:
     data = [{field: row[field] for field in fields} for row in shards]
     band = {"values": [{"low": median - reach, "high": median + reach, "median": median}]}
     y = number("share", title="kept share", scale={"zero": False}, axis=axis(".0%", 4))
-    x = number("place", title="shard, in input order", axis=axis(",d", 8, grid=False))
+    x = number(
+        "place",
+        title="shard, in input order",
+        axis=axis(",d", max(1, min(8, len(data) - 1)), grid=False),
+    )
     x["scale"] = {"zero": False, "nice": False}
     tips = [{"field": "shard"}, number("share", format=".2%")]
     colour = {"condition": {"test": "datum.outlier", "value": DROPPED}, "value": KEPT}

@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 
 from filters.decision import SCHEMA, judge
 from pipelines import statistics
-from pipelines.duplicates import BATCH_ROWS, PLACES, Found, uid_halves
+from pipelines.duplicates import BATCH_ROWS, Found, uid_halves
 from pipelines.exchange import Run, Send
 from pipelines.hosts import send_hosts
 from pipelines.inputs import Shard
 from pipelines.measure import columns_path
-from pipelines.schema import COLUMNS, DECISIONS
+from pipelines.schema import COLUMNS, DECISIONS, PLACES
 from pipelines.statistics import Place
 from pipelines.storage import parquet_writer
 from pipelines.what_if import count_cells, grid_of

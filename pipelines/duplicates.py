@@ -27,6 +27,7 @@ from pipelines.hashes import BITS, MIN_QUALITY, packed
 from pipelines.inputs import Shard
 from pipelines.measure import columns_path
 from pipelines.near_groups import groups_of, rule_of, send_hashes
+from pipelines.schema import PLACES
 from pipelines.storage import ipc_writer, join_parts, read_ipc
 from recaption.files import replacing
 
@@ -49,9 +50,6 @@ _COPIES = pa.schema(
 
 _STORED = {"high": "u8", "low": "u8", "uid_high": "u8", "uid_low": "u8", "shard": "u8", "row": "i8"}
 """What is looked up: a group, and the uid and the place of the pair that stays."""
-
-PLACES = {"duplicate_of": pa.string(), "stays_shard": pa.uint64(), "stays_row": pa.int64()}
-"""What is told of the pair that stays in a copy's place: its uid, and its place."""
 
 _TAG = np.uint64(0x6E656172)
 
@@ -133,8 +131,7 @@ class Found:
         self._row += len(keys)
         stays = np.zeros(len(keys), bool)
         stays[known[own]] = True
-        is_copy = np.zeros(len(keys), bool)
-        is_copy[known[~own]] = True
+        is_copy = np.isin(np.arange(len(keys)), known[~own])
         where = pa.array(np.cumsum(is_copy) - 1, mask=~is_copy)
         other = (self._uids(at[~own]), rows[1][~own], rows[0][~own])
         columns = [

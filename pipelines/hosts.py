@@ -13,18 +13,20 @@ MOST = 200
 """Hosts that are told of, those with the most rows."""
 
 _SCHEMA = pa.schema([("host", pa.string()), ("rows", pa.int64()), ("kept", pa.int64())])
-_HOST = r"^[a-zA-Z][a-zA-Z0-9+.-]*://(?:[^/?#@]*@)?(?P<host>\[[^\]/?#]*\]|[^/?#:]+)"
-"""A URL's host: RFC 3986, section 3.2."""
+_HOST = r"^(?:[^?#@]*@)?(?P<host>\[[^\]?#]*\]|[^?#:]+)"
+"""A host, between a user and a port: RFC 3986, section 3.2."""
 _MOST_BYTES = 253
 """Of a domain name: RFC 1035, section 3.1."""
 
 
 def send_hosts(run: Run, urls: pa.StringArray, kept: pa.BooleanArray, send: Send) -> None:
     """Send each host of some rows, with how many it has, and how many of them are kept."""
-    found = pc.struct_field(pc.extract_regex(urls, _HOST), "host")
-    rows = {"host": found, "rows": pa.repeat(1, len(urls)), "kept": pc.cast(kept, pa.int64())}
-    counted = _summed(pa.table(rows))
-    names = pc.utf8_rtrim(pc.utf8_lower(counted["host"]), ".")
+    known = pc.fill_null(pc.match_substring(urls, "://"), False)
+    parts = pc.split_pattern(urls.filter(known), "/", max_splits=3)
+    rows = {"host": pc.list_element(parts, 2), "kept": pc.cast(kept.filter(known), pa.int64())}
+    counted = _summed(pa.table(rows | {"rows": pa.repeat(1, len(parts))}))
+    found = pc.struct_field(pc.extract_regex(counted["host"], _HOST), "host")  # of few, as it costs
+    names = pc.utf8_rtrim(pc.utf8_lower(found), ".")
     known = pc.and_(
         pc.greater(pc.binary_length(names), 0), pc.less_equal(pc.binary_length(names), _MOST_BYTES)
     )
@@ -55,4 +57,4 @@ def _summed(rows: pa.Table) -> pa.Table:
     """Add up the rows of each host, those of no host left out."""
     rows = rows.filter(pc.is_valid(rows["host"]))
     sums = rows.group_by("host", use_threads=False).aggregate([("rows", "sum"), ("kept", "sum")])
-    return sums.rename_columns(_SCHEMA.names)
+    return sums.rename_columns(["host", "rows", "kept"])

@@ -26,7 +26,7 @@ _NAMED_SHARDS = 5
 
 def summarise(account: dict[str, Any], manifest: dict[str, Any], run: Run) -> dict[str, Any]:
     """Return what `report.render` shows."""
-    rules = all_rules(run.recipe.rules)
+    rules, chosen = all_rules(run.recipe.rules), _captions(run.output)
     return {
         "title": run.recipe.name,
         "recipe": manifest["recipe"],
@@ -43,10 +43,10 @@ def summarise(account: dict[str, Any], manifest: dict[str, Any], run: Run) -> di
         "categories": {n: _category(*account["categories"][n]) for n in statistics.CATEGORIES},
         "examples": _examples(account, manifest, run),
         "shards": rows_of(manifest, run.output),
-        "warnings": _warnings(account, manifest, run),
+        "warnings": [*_warnings(account, manifest, run), *_stale(chosen, manifest)],
         "notes": _notes(account, manifest, run),
         "what_if": _what_if(account, manifest, run),
-        "captions": _captions(run.output),
+        "captions": chosen,
     } | summarise_corpus(account, run)
 
 
@@ -176,6 +176,15 @@ def _captions(output: Path) -> dict[str, Any] | None:
     """Read what captions were chosen, if any were."""
     path = output / "captions" / STATISTICS
     return read_json(path) if path.exists() else None
+
+
+def _stale(captions: dict[str, Any] | None, manifest: dict[str, Any]) -> list[str]:
+    if captions is None or captions["kept_before"] == manifest["kept"]:
+        return []
+    return [
+        f"The captions were chosen when {captions['kept_before']:,} rows were kept, not "
+        f"{manifest['kept']:,}; run python -m recaption choose."
+    ]
 
 
 def _notes(account: dict[str, Any], manifest: dict[str, Any], run: Run) -> list[str]:

@@ -300,7 +300,7 @@ _JOBS: dict[str, Callable[[Path, argparse.Namespace], None]] = {
     "generate": lambda *_: _say_all(measure_generation()),
     "loader": lambda folder, _: _say_all(measure_loading(folder)),
     "report": lambda folder, chosen: _say_all(measure_report(folder, chosen.rows)),
-    "step": lambda _, chosen: _say_all(measure_step(chosen.size)),
+    "step": lambda folder, chosen: _say_all(measure_step(folder, chosen.size)),
     "recall": lambda folder, chosen: measure_recall(folder, peers=chosen.peers),
 }
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
+from pipelines.cells import Cells
 from pipelines.plan import read_recipe
 from pipelines.statistics import NAME, read_statistics
 from tests.bench import corpus
@@ -28,13 +29,14 @@ def measure_report(folder: Path, rows: int) -> Iterator[str]:
     maker.start()
     maker.join()
     spent = run_timed_filter(source, output, read_recipe("align"), workers=2, language=False)
-    cells = read_statistics(output)["what_if"]["cells"]
+    cells = Cells.restored(read_statistics(output)["what_if"]["cells"])
     yield (
         f"\n{rows:,} rows in {-(-rows // SHARD_ROWS):,} shards: filtered in "
         f"{sum(part.wall for part in spent.values()):,.0f} s, {spent['decide'].cpu:,.0f} s of CPU "
         "of which for the decisions and statistics"
     )
-    yield f"{len(cells['keys']):>12,} cells of rows for what-if, at level {cells['level']}"
+    stops = ", ".join(str(len(left)) for left in cells.shape.stops(cells.level))
+    yield f"{len(cells.keys):>12,} cells of rows for what-if; values left per limit: {stops}"
     yield f"{(output / NAME).stat().st_size / _MIB:12.2f} MiB of {NAME}"
     before = time.monotonic()
     command = [sys.executable, "-m", "pipelines", "report", "--from", str(output)]

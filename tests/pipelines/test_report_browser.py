@@ -106,7 +106,7 @@ def test_a_link_opens_the_full_story_of_a_pair_as_text(page: Page, hostile: Path
     story = page.run("document.querySelector('.story:popover-open').textContent")
     assert "</script><script>document.title='owned'</script>" in story
     assert "⟨U+202E⟩en<b>" in story
-    assert "<b>delanguage.other" in story
+    assert "<b>deother" in story
     assert "python -m pipelines explain" in story
     page.run("document.querySelector('.story:popover-open .close button').click()")
     page.wait_for("!document.querySelector('.story:popover-open')")
