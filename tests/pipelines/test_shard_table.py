@@ -72,8 +72,10 @@ def test_json_parquet_and_page_say_the_same(filtered: Path) -> None:
         dropped = other.pop("dropped")
         assert row | {name: dropped.get(name, 0) for name in row if "." in name} == row
         assert {name: row[name] for name in other} == other
-    shown = re.findall(r'<tr[^>]*><td data-sort="([^"]+)">.*?data-sort="(\d+)".*?"(\d+)"', table)
-    assert sorted(shown) == [(r["shard"], str(r["rows"]), str(r["kept"])) for r in stored]
+    number = r'<td class="n">([\d\u202f]+)</td>'
+    shown = re.findall(rf'<tr[^>]*><td data-sort="([^"]+)">.*?</td>{number}{number}', table)
+    shown = [(name, *(int(n.replace("\u202f", "")) for n in rest)) for name, *rest in shown]
+    assert sorted(shown) == [(row["shard"], row["rows"], row["kept"]) for row in stored]
 
 
 def test_materialised_shards_are_linked(output: Path) -> None:
