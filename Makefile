@@ -1,10 +1,12 @@
 # make filter                      filter a small sample corpus, made here
 # make filter INPUT=... OUTPUT=... RECIPE=align    filter your own
+# make report FROM=out/sample      write a run's report again, and that of its captions
 # make recaption                   caption the sample, by models that are trained on it
 # make recaption INPUT=... CLEAN=... OUTPUT=... RECIPE=blip-base    caption your own
 # make train                       train a dual encoder on the sample, and evaluate it
 # make train DATA=... RUN=... RECIPE=vit-b16    train on your own
-# make evidence                  test what recaptioning is worth, from end to end
+# make evidence                    test what recaptioning is worth, from end to end
+# make simulate                    put the theory of synthetic captions to the test
 # make check test bench
 
 PYTHON ?= python3.11
@@ -15,6 +17,7 @@ CLEAN ?= sample-clean
 OUTPUT ?= out/$(notdir $(patsubst %/,%,$(INPUT)))
 DATA ?=
 RUN ?= runs/$(notdir $(patsubst %/,%,$(or $(DATA),$(INPUT))))
+FROM ?= $(OUTPUT)
 ARGS ?=
 
 BIN := $(VENV)/bin
@@ -24,13 +27,16 @@ RECAPTION := $(VENV)/.recaption
 TRAIN := $(VENV)/.train
 
 .DEFAULT_GOAL := help
-.PHONY: help filter recaption train evidence check test bench clean
+.PHONY: help filter report recaption train evidence simulate check test bench clean
 
 help:
 	@sed -n 's/^# //p' Makefile
 
 filter: $(CORE) $(if $(filter sample,$(INPUT)),sample-corpus)
 	$(BIN)/python -m pipelines filter --input $(INPUT) --output $(OUTPUT) --recipe $(RECIPE) $(ARGS)
+
+report: $(CORE)
+	$(BIN)/python -m pipelines report --from $(FROM)
 
 .PHONY: sample-corpus
 sample-corpus: $(CORE)
@@ -66,6 +72,9 @@ sample-test-corpus: $(CORE)
 
 evidence: $(TRAIN)
 	$(BIN)/python -m train evidence --out out/evidence $(ARGS)
+
+simulate: $(TRAIN)
+	$(BIN)/python -m train simulate --out out/simulation $(ARGS)
 
 check: $(DEV)
 	$(BIN)/ruff format --check .

@@ -5,9 +5,21 @@ from typing import Any
 
 import apache_beam as beam
 
-from pipelines import captions, count, decide, duplicates, lookup, measure, near_groups, rank, write
+from pipelines import (
+    captions,
+    count,
+    decide,
+    duplicates,
+    hosts,
+    lookup,
+    measure,
+    near_groups,
+    rank,
+    write,
+)
 from pipelines.exchange import Run, Stage
 from pipelines.transforms import AddUp, Do
+from recaption.manifest import read_manifest
 
 READ = Stage("Read", count.read_shard, sends=("pairs", "ngrams"))
 COUNT_PAIRS = Stage("CountPairs", count.merge_pairs, "pairs", ("texts", "images"))
@@ -29,7 +41,8 @@ JOIN_KEPT = Stage("JoinKept", duplicates.join_kept)
 SEND_CAPTIONS = Stage("SendCaptions", captions.send_captions, sends=("captions",))
 MERGE_CAPTIONS = Stage("MergeCaptions", captions.merge_captions, "captions", ("merged",))
 WRITE_CAPTIONS = Stage("WriteCaptions", captions.write_captions, "merged")
-DECIDE = Stage("Decide", decide.decide_shard, sends=("subset",))
+DECIDE = Stage("Decide", decide.decide_shard, sends=("subset", "hosts"))
+MERGE_HOSTS = Stage("MergeHosts", hosts.merge_hosts, "hosts")
 MERGE_SUBSET = Stage("MergeSubset", decide.merge_subset, "subset")
 MATERIALISE = Stage("Materialise", write.write_shard)
 
@@ -79,6 +92,7 @@ def decide_corpus(
         facts, after = [*facts, *copies["facts"]], (copies["kept"],)
     decided = shards | Do(run, DECIDE, *after)
     subset = decided["subset"] | Do(run, MERGE_SUBSET)
+    facts = [*facts, (decided["hosts"] | Do(run, MERGE_HOSTS))["results"]]
     done, before = [subset["results"]], [decided["results"]]
     if run.recipe.duplicate and run.recipe.duplicate.merge_captions:
         merged = (shards | Do(run, SEND_CAPTIONS, *after))["captions"] | Do(run, MERGE_CAPTIONS)
@@ -100,8 +114,9 @@ def decide_corpus(
 def materialise_corpus(shards: beam.PCollection, run: Run) -> beam.PCollection:
     """Write the pairs that stay as shards: from a run's shards to the path of sizes.json."""
     written = (shards | Do(run, MATERIALISE))["results"]
-    return _once(written) | "Sizes" >> beam.Map(
-        lambda _, done: write.write_sizes(run, done), beam.pvalue.AsIter(written)
+    return _once(written) | "Describe" >> beam.Map(
+        lambda _, done: write.describe_shards(run, read_manifest(run.output), done),
+        beam.pvalue.AsIter(written),
     )
 
 

@@ -12,18 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from filters.rule import RecipeError
+from pipelines import statistics
 from pipelines.exchange import Run
 from pipelines.plan import Plan
+from pipelines.shard_table import write_shard_table
 from recaption.choice import STATISTICS
 from recaption.files import read_json, write_json
 from recaption.filter_run import FilterRun
-from recaption.manifest import NAME, ManifestError
+from recaption.manifest import NAME, ManifestError, read_manifest
 from recaption.settings import Settings
 
 _log = logging.getLogger("altmill")
 
 _LEFT_BY_RUN = (
     *("columns", "decisions", "tables", "shards", "captions", "report", "audit", "subset.npy"),
+    statistics.NAME,
     NAME,
 )
 _STATE = "run.json"
@@ -62,11 +65,14 @@ def run_decide(plan: Plan, options: Sequence[str] = ()) -> None:
     old = read_json(plan.run.measured / NAME)
     read = ("shard", "kind", "tar", "parquet", "columns", "rows", "files", "damage")
     shards = {shard["shard"]: {name: shard[name] for name in read} for shard in old["shards"]}
-    facts = [("", {"shards": shards, "tables": old["tables"]})]
+    known = {"shards": shards, "tables": old["tables"]}
+    path = plan.run.measured / statistics.NAME
+    sharing = read_json(path).get("sharing") if path.exists() else None
+    facts = [("", known | ({"sharing": sharing} if sharing else {}))]
 
     def build(shards: Any) -> Any:
-        known = shards.pipeline | "Known" >> beam.Create(facts)
-        return decide_corpus(shards, plan.run, [known])
+        told = shards.pipeline | "Known" >> beam.Create(facts)
+        return decide_corpus(shards, plan.run, [told])
 
     with _locked(plan.run.home):
         _check_output(plan.run)
@@ -74,7 +80,8 @@ def run_decide(plan: Plan, options: Sequence[str] = ()) -> None:
         _go(plan.shards, build, options)
         _remove(plan.run.home / _STATE)  # what is there is no longer the filter run's
         merged = "tables/merged_captions"
-        for name in ("decisions", "subset.npy", "shards", merged, "report", "audit", NAME):
+        moved = ("decisions", "subset.npy", "shards", merged, "report", "audit", statistics.NAME)
+        for name in (*moved, NAME):
             new, place = plan.run.output / name, plan.run.home / name
             if not new.is_file():  # a file is replaced at once: there is a manifest at any time
                 _remove(place)
@@ -93,6 +100,7 @@ def run_materialise(plan: Plan, options: Sequence[str] = ()) -> dict[str, int]:
         _remove(plan.run.home / "shards")
         _go(plan.shards, partial(materialise_corpus, run=plan.run), options)
         shutil.rmtree(plan.run.work)
+        write_shard_table(read_manifest(plan.run.home), plan.run.home)
     sizes: dict[str, int] = read_json(plan.run.home / "shards" / "sizes.json")
     return sizes
 
@@ -115,8 +123,8 @@ def run_recaption(
     job = Captioning(output.absolute(), settings, captioner, scorer, device)
     with _locked(output):
         _go(shards, partial(caption_corpus, job=job), options)
-    statistics: dict[str, Any] = read_json(output / "captions" / STATISTICS)
-    return statistics
+    told: dict[str, Any] = read_json(output / "captions" / STATISTICS)
+    return told
 
 
 def _check_output(run: Run) -> None:

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import xxhash
 
+from filters.parsing import check_bounds
 from filters.recipe import Images as Checks
-from filters.rule import RecipeError
 
 FILTERS = ("bicubic", "bilinear")
 
@@ -37,15 +37,12 @@ class Images:
     """An image whose header claims more is not decoded; the default is the filter job's."""
 
     def __post_init__(self) -> None:
-        for name in ("resize_px", "max_pixels"):
-            if getattr(self, name) < 1:
-                raise RecipeError(
-                    f"images.{name} must be at least 1, got {getattr(self, name)}; raise it"
-                )
-        if self.filter not in FILTERS:
-            raise RecipeError(
-                f"images.filter must be {' or '.join(FILTERS)}, got {self.filter!r}; correct it"
-            )
+        rules = (
+            ("resize_px", self.resize_px >= 1, "at least 1"),
+            ("max_pixels", self.max_pixels >= 1, "at least 1"),
+            ("filter", self.filter in FILTERS, " or ".join(FILTERS)),
+        )
+        check_bounds(self, "images", rules)
 
     def resized(self, width_px: int, height_px: int) -> tuple[int, int]:
         """Return the width and the height that an image is resized to, of those that it has."""

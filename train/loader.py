@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from filters.parsing import check_bounds
 from filters.rule import RecipeError
 from recaption.wordpiece import Tokenizer
 from train.augment import Images
@@ -59,19 +60,14 @@ class LoaderSettings:
     """Of samples that cannot be read and are replaced, beyond which the run stops."""
 
     def __post_init__(self) -> None:
-        for name, least in (("threads", 0), ("prefetch", 0), ("shuffle_shards", 1)):
-            if getattr(self, name) < least:
-                raise RecipeError(
-                    f"loader.{name} must be at least {least}, got {getattr(self, name)}; raise it"
-                )
-        if self.shuffle_mib < 1:
-            raise RecipeError(
-                f"loader.shuffle_mib must be at least 1, got {self.shuffle_mib}; raise it"
-            )
-        if not 0 <= self.max_bad_share <= 1:
-            raise RecipeError(
-                f"loader.max_bad_share must be from 0 to 1, got {self.max_bad_share:g}; correct it"
-            )
+        rules = (
+            ("threads", self.threads >= 0, "at least 0"),
+            ("prefetch", self.prefetch >= 0, "at least 0"),
+            ("shuffle_shards", self.shuffle_shards >= 1, "at least 1"),
+            ("shuffle_mib", self.shuffle_mib >= 1, "at least 1"),
+            ("max_bad_share", 0 <= self.max_bad_share <= 1, "from 0 to 1"),
+        )
+        check_bounds(self, "loader", rules)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ SIZES = {
 }
 
 
-def our_model(size: Size) -> Any:
+def our_model(size: Size, **changes: Any) -> Any:
     """Build our model; without dropout, as open_clip's has none."""
     from train.config import ModelConfig
     from train.dual_encoder import DualEncoder
@@ -54,6 +54,7 @@ def our_model(size: Size) -> Any:
         vocabulary=size.vocabulary,
         embed_width=size.embed,
         **(transformer if size.tower == "vit" else {}),
+        **changes,
     )
     return DualEncoder(config).train()
 

@@ -60,21 +60,22 @@ def _sources(folder: Path) -> Iterator[tuple[str, Path]]:
         corpus.write_photographs(photographs / f"{number:05d}.tar", IMAGES // TARS, number)
     small = folder / "small"
     for tar in sorted(photographs.glob("*.tar")):
-        _shrink(tar, small / tar.name)
+        shrink_tar(tar, small / tar.name, RESIZE_PX)
     yield "640 x 480", photographs
     yield f"shorter side {RESIZE_PX}", small
     if CLOTHING.is_dir():
         yield "clothing, 256 px", CLOTHING
 
 
-def _shrink(source: Path, target: Path) -> None:
+def shrink_tar(source: Path, target: Path, side_px: int) -> None:
+    """Copy a tar of photographs; their shorter side, the height, becomes so long."""
     target.parent.mkdir(exist_ok=True)
     with tarfile.open(source) as old, tarfile.open(target, "w") as new:
         for member in old:
             data = old.extractfile(member).read()  # type: ignore[union-attr]  # files alone
             if member.name.endswith(".jpg"):
                 image = Image.open(io.BytesIO(data))
-                size = (image.width * RESIZE_PX // image.height, RESIZE_PX)
+                size = (image.width * side_px // image.height, side_px)
                 file = io.BytesIO()
                 image.resize(size, Image.Resampling.BICUBIC).save(file, "JPEG", quality=95)
                 data = file.getvalue()
@@ -133,25 +134,32 @@ def _peers(source: Path) -> Iterator[tuple[str, Callable[[], Iterator[Any]]]]:
 def _webdataset(
     source: Path, transform: Callable[[Any], Any], cut: Callable[[str], Any]
 ) -> Callable[[], Iterator[Any]]:
-    import webdataset as wds
-
-    tars = [str(path) for path in sorted(source.glob("*.tar"))]
+    pipeline = webdataset_pipeline(source, transform, cut, BATCH)
 
     def batches() -> Iterator[Any]:
         warnings.simplefilter("ignore")  # ResourceWarning: it closes no file
-        pipeline = wds.DataPipeline(
-            wds.SimpleShardList(tars),
-            wds.tarfile_to_samples(),
-            wds.shuffle(IMAGES),
-            wds.decode("pilrgb"),
-            wds.rename(image="jpg;png;jpeg;webp", text="txt"),
-            wds.map_dict(image=transform, text=cut),
-            wds.to_tuple("image", "text"),
-            wds.batched(BATCH, partial=False),
-        )
         return itertools.islice(iter(pipeline), IMAGES // BATCH)
 
     return batches
+
+
+def webdataset_pipeline(
+    source: Path, transform: Callable[[Any], Any], cut: Callable[[str], Any], batch: int
+) -> Any:
+    """Build the pipeline of a folder of tars, as open_clip sets it up, for one epoch."""
+    import webdataset as wds
+
+    return wds.DataPipeline(
+        wds.SimpleShardList([str(path) for path in sorted(source.glob("*.tar"))]),
+        wds.split_by_worker,
+        wds.tarfile_to_samples(),
+        wds.shuffle(IMAGES),
+        wds.decode("pilrgb"),
+        wds.rename(image="jpg;png;jpeg;webp", text="txt"),
+        wds.map_dict(image=transform, text=cut),
+        wds.to_tuple("image", "text"),
+        wds.batched(batch, partial=False),
+    )
 
 
 def _same_transform() -> Callable[[Any], Any]:

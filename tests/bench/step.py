@@ -15,11 +15,14 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.bench.encoders import SIZES, Size, our_model, random_batch, their_model, training_flops
+from tests.bench.loops import STEPS, pair_loops
 from tests.bench.usage import seconds, status
 
 REPEATS = 5
@@ -27,6 +30,7 @@ WARM_UP = {"cpu": 1, "cuda": 10}
 PEAK_SIDE = {"cpu": 2048, "cuda": 8192}
 LOSS_PAIRS = {"cpu": 4096, "cuda": 32_768}
 MEMORY_PAIRS = (8192, 16_384)
+LARGE_BATCH = 32_768
 MAX_LOG_SCALE = math.log(100)
 _MIB = 2**20
 
@@ -40,9 +44,11 @@ class Work(NamedTuple):
     theirs: Callable[[], Any] | None
     flops: float = 0.0
     """Of a pair, three forward passes; 0: not told."""
+    long: bool = False
+    """Measured once, after one run to warm up."""
 
 
-def measure_step(size: str, repeats: int = REPEATS) -> Iterator[str]:
+def measure_step(folder: Path, size: str, repeats: int = REPEATS) -> Iterator[str]:
     """Yield lines of pairs per second, ours and open_clip's, and of the loss's memory."""
     import torch
 
@@ -55,7 +61,7 @@ def measure_step(size: str, repeats: int = REPEATS) -> Iterator[str]:
     yield f"\n{size}: {SIZES[size]}"
     yield f"{device.type}, {peak / 1e12:.3f} TFLOP/s of matrices; {unit}, median of {repeats}"
     yield f"{'':46}{'ours':>10}{'of peak':>9}{'theirs':>10}{'times':>8}"
-    for work in _works(SIZES[size], device):
+    for work in _works(SIZES[size], device, folder):
         ours, theirs = _rates(work, device, repeats)
         share = f"{ours * work.flops / peak:9.1%}" if work.flops else f"{'':9}"
         beside = f"{theirs:>10,.1f}{ours / theirs:>7.2f}x" if theirs else ""
@@ -67,7 +73,7 @@ def measure_step(size: str, repeats: int = REPEATS) -> Iterator[str]:
 def _rates(work: Work, device: Any, repeats: int) -> tuple[float, float | None]:
     """Return the pairs per second of both, measured in turns."""
     spent: dict[Callable[[], Any], list[float]] = {}
-    for turn in range(-WARM_UP[device.type], repeats):
+    for turn in range(-1, 1) if work.long else range(-WARM_UP[device.type], repeats):
         for do in (work.ours, work.theirs):
             if do:
                 took = _time(do, device)
@@ -104,7 +110,7 @@ def _measure_peak(device: Any) -> float:
     return 2 * side**3 / statistics.median(times[WARM_UP[device.type] :])
 
 
-def _works(size: Size, device: Any) -> Iterator[Work]:
+def _works(size: Size, device: Any, folder: Path) -> Iterator[Work]:
     import torch
     from open_clip.loss import ClipLoss
     from torch.nn.functional import normalize
@@ -128,6 +134,8 @@ def _works(size: Size, device: Any) -> Iterator[Work]:
     theirs = their_model(size).to(device) if size.tower == "vit" else None
     yield from _towers(size, device, model, theirs)
     yield from _steps(size, device, model, theirs)
+    for loops in pair_loops(size, device, model, theirs, folder):
+        yield Work(loops.what, STEPS * size.batch, loops.ours, loops.theirs)
 
 
 def _towers(size: Size, device: Any, model: Any, theirs: Any) -> Iterator[Work]:
@@ -170,7 +178,7 @@ def _steps(size: Size, device: Any, model: Any, theirs: Any) -> Iterator[Work]:
 
     batch, flops = random_batch(size, device), sum(training_flops(size).values())
 
-    def step(optimizer: Any, microbatch: int) -> None:
+    def step(optimizer: Any, microbatch: int, batch: Any = batch, model: Any = model) -> None:
         optimizer.zero_grad()
         backward(model, batch, microbatch, contrastive_loss)
         optimizer.step()
@@ -182,6 +190,14 @@ def _steps(size: Size, device: Any, model: Any, theirs: Any) -> Iterator[Work]:
     yield Work("step, LAMB", size.batch, lambda: step(lamb, size.batch), None, flops)
     parts = f"step, AdamW, {size.microbatch} pairs at once"
     yield Work(parts, size.batch, lambda: step(adam, size.microbatch), None, flops)
+    if device.type == "cuda":
+        compiled = our_model(size, compile=True).to(device)
+        quick = build_optimizer(compiled, OptimizerConfig(name="adamw", learning_rate=1e-4))
+        run = partial(step, quick, size.batch, model=compiled)
+        yield Work("step, AdamW, compiled", size.batch, run, None, flops)
+        large = random_batch(size._replace(batch=LARGE_BATCH), device)
+        run = partial(step, lamb, size.microbatch, large)
+        yield Work(f"step, LAMB, {LARGE_BATCH:,} pairs", LARGE_BATCH, run, None, flops, long=True)
 
 
 def _their_step(theirs: Any, batch: Any, device: Any) -> Callable[[], None]:

@@ -184,7 +184,7 @@ def test_images_in_parquet_are_read_as_well(tmp_path: Path) -> None:
 
 
 def test_a_run_without_images_or_no_run_at_all_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="must hold a complete run, got no manifest.json"):
+    with pytest.raises(RecipeError, match=r"must hold a complete run, got no manifest\.json"):
         FilterRun(tmp_path)
     write_parquet(tmp_path / "in" / "a.parquet", {"caption": ["a"], "url": ["u"]})
     with pytest.raises(RecipeError, match="got one over metadata alone"):

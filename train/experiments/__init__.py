@@ -1,1 +1,1 @@
-"""Experiments that test, on your own machine, what the other folders are built on."""
+"""Experiments that put altmill's claim to the test; LOG.md is their record."""
