@@ -13,10 +13,11 @@ from recaption.files import write_json
 
 NAME = "shards"
 """Of the table's two files in a report's folder."""
-OUTLIER_MADS = 3
-"""How many median absolute deviations from the median make a kept share an outlier.
+OUTLIER_MADS = 3.5 / 0.6745
+"""How many median absolute deviations from the median make a kept share an outlier: 5.19.
 
-Ours: of a normal distribution these are 2.02 standard deviations, beyond which lies one in 23.
+Source: Iglewicz and Hoaglin, How to Detect and Handle Outliers (1993), whose modified z-score is
+0.6745 of them.  Of a normal distribution one share in 2,149 is further away.
 """
 _ROUNDING = 1e-9
 _FIXED = ("shard", "rows", "kept", "bytes", "share", "outlier", "stats")

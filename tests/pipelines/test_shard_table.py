@@ -106,13 +106,13 @@ def test_the_report_writes_them_again(output: Path) -> None:
     )
 
 
-def test_a_shard_stands_out_beyond_three_deviations_from_the_median() -> None:
+def test_a_shard_stands_out_beyond_5_2_deviations_from_the_median() -> None:
     def table(*kept: int) -> list[bool]:
         rows = [{"shard": str(n), "rows": 100, "kept": n} for n in kept]
         return [row["outlier"] for row in judge_shards(rows).rows]
 
-    assert table(50, 51, 52, 53, 54, 56) == [False] * 6
-    assert table(50, 51, 52, 53, 54, 58) == [*[False] * 5, True]
+    assert table(50, 51, 52, 53, 54, 60) == [False] * 6
+    assert table(50, 51, 52, 53, 54, 61) == [*[False] * 5, True]
     assert table(70, 70, 70, 71) == [False, False, False, True]
     assert judge_shards([]).num_outliers == 0
     assert judge_shards([{"shard": "0", "rows": 0, "kept": 0}]).rows[0]["share"] is None
