@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from pipelines.download_arguments import add_download
 from recaption.command_line import Parser
 
 _EXAMPLES = """\
@@ -19,6 +20,7 @@ examples:
   python -m pipelines audit --from out --against indexes/coco
   python -m pipelines explain 0f3a... --from out
   python -m pipelines materialise --from out
+  python -m pipelines download --input pairs --output shards --retry-failed
 """
 
 
@@ -40,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
     _add_index(jobs)
     _add_audit(jobs)
     _add_sample(jobs)
+    add_download(jobs, _add_workers)
     return root
 
 
