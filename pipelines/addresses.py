@@ -14,8 +14,10 @@ from filters.rule import RecipeError
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-_TRANSLATED = (IPv6Network("64:ff9b::/96"), IPv6Network("::/96"))
-"""IPv6 addresses whose last 32 bits are an IPv4 one: NAT64 (RFC 6052), and RFC 4291's old form."""
+_NAT64 = IPv6Network("64:ff9b::/96")
+"""IPv6 addresses whose last 32 bits are an IPv4 one (RFC 6052)."""
+_GIVEN_OUT = (IPv6Network("2000::/3"), _NAT64)
+"""IPv6 addresses that hosts of the internet have, as IANA has given out no others."""
 
 
 class AddressRefusedError(OSError):
@@ -44,7 +46,9 @@ def may_connect(address: Address, allowed: Sequence[Network]) -> bool:
     every = [address, *_embedded(address)]
     if any(one in network for network in allowed for one in every):
         return True
-    return all(one.is_global and not one.is_multicast and not one.is_reserved for one in every)
+    if address.version == 6 and not any(address in network for network in _GIVEN_OUT):
+        return False
+    return all(one.is_global and not one.is_multicast for one in every)
 
 
 def checked_socket(allowed: Sequence[Network]) -> Callable[[Any], socket.socket]:
@@ -68,6 +72,6 @@ def _embedded(address: Address) -> list[IPv4Address]:
     if isinstance(address, IPv4Address):
         return []
     found = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
-    if any(address in network for network in _TRANSLATED):
+    if address in _NAT64:
         found.append(IPv4Address(int(address) & 0xFFFF_FFFF))
     return [one for one in found if one]

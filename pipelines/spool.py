@@ -5,7 +5,7 @@ import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from pipelines.rows import mapped, read_json
 from pipelines.shards import add_sample
@@ -25,10 +25,13 @@ class Fetched(NamedTuple):
 
 
 class Spool:
-    """Rows in the order in which they came, as a tar; each is there whole, or not at all."""
+    """Rows in the order in which they came; each is there whole, or not at all.
 
-    def __init__(self, tar: tarfile.TarFile, rows: set[int]) -> None:
-        self._tar = tar
+    It is a tar that is never closed, as that would write its end.
+    """
+
+    def __init__(self, file: BinaryIO, rows: set[int]) -> None:
+        self._file, self._tar = file, tarfile.open(fileobj=file, mode="w")  # noqa: SIM115
         self.rows = rows
         """What is there."""
 
@@ -37,6 +40,7 @@ class Spool:
         members = {} if fetched.image is None else {IMAGE: fetched.image}
         told = json.dumps(fetched.facts).encode()
         add_sample(self._tar, str(row), members | {"json": told})  # the json last: it is the seal
+        self._file.flush()
         self.rows.add(row)
 
 
@@ -52,8 +56,7 @@ def spooling(path: Path) -> Iterator[Spool]:
     with path.open("r+b") as file:
         file.truncate(end)
         file.seek(end)
-        tar = tarfile.open(fileobj=file, mode="w")  # noqa: SIM115  # closing would write its end
-        yield Spool(tar, {int(sample.key) for sample in whole})
+        yield Spool(file, {int(sample.key) for sample in whole})
 
 
 @contextmanager

@@ -1,139 +1,247 @@
-"""Whatever a server does, the row has its image or a reason, and the shard is img2dataset's."""
+"""A download from end to end: its account, going on, asking again, and what is refused."""
 
-import socket
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from threading import Event
 
 import pytest
 
+from pipelines.spool import Spool
 from tests.pipelines.downloads import (
+    LOOPBACK,
     download,
     errors_of,
+    members_of,
+    rows_of,
+    stats_of,
     write_list,
 )
-from tests.pipelines.web import (
-    Act,
-    Web,
-    bomb,
-    drips,
-    floods,
-    in_turn,
-    raw,
-    redirects,
-    sends,
-    serving,
-    status,
-)
-from tests.shards import photo, picture
+from tests.pipelines.web import in_turn, sends, serving, status, waits
+from tests.shards import photo, write_parquet
 
 pytestmark = pytest.mark.usefixtures("guarded")
 
 JPEG = photo(1)
-HTML = b"<!DOCTYPE html><html><title>Not found</title></html>"
-CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-TWO_GB = 2 << 30
-BOUND = 1_000_000
-
-PAGES: dict[str, tuple[Act, str | None]] = {
-    "/ok": (sends(JPEG), None),
-    "/as-text": (sends(picture(50, 40), Content_Type="text/plain"), None),
-    "/for-others": (sends(JPEG, X_Robots_Tag="otherbot: noindex, noai"), None),
-    "/moved": (redirects("/ok", 301), None),
-    "/moved-twice": (redirects("/moved", 308), None),
-    "/later": (in_turn(status(429, Retry_After="1"), sends(JPEG)), None),
-    "/shaky": (in_turn(status(503), raw(b""), sends(JPEG)), None),
-    "/missing": (status(404), "http_404"),
-    "/forbidden": (status(403), "http_403"),
-    "/much-later": (status(429, Retry_After="3600"), "http_429"),
-    "/never": (status(429, Retry_After="1"), "http_429"),
-    "/broken-server": (status(500), "http_500"),
-    "/nothing-new": (sends(b"", 204), "http_204"),
-    "/loop": (redirects("/loop"), "too_many_redirects"),
-    "/to-private": (redirects("http://10.0.0.1/admin.jpg"), "address_refused"),
-    "/to-metadata": (redirects("//169.254.169.254/latest/"), "address_refused"),
-    "/to-file": (redirects("file:///etc/passwd"), "redirect_to_url_scheme"),
-    "/to-ssh": (redirects("http://127.0.0.1:22/"), "redirect_to_url_port"),
-    "/to-nowhere": (redirects("http://[::1/"), "redirect_to_url_invalid"),
-    "/slow": (drips(JPEG, 0.05), "timeout"),
-    "/html": (sends(HTML, Content_Type="text/html; charset=utf-8"), "not_an_image:text/html"),
-    "/html-as-jpeg": (sends(HTML), "not_an_image:text/html"),
-    "/svg": (sends(b"<?xml version='1.0'?><svg/>"), "not_an_image:image/svg+xml"),
-    "/video": (sends(bytes(600), Content_Type="video/mp4"), "not_an_image:video/mp4"),
-    "/junk": (sends(b"junk" * 200), "not_an_image:unknown"),
-    "/strange": (sends(b"junk", Content_Type="x/\xe9vil"), "not_an_image:unknown"),
-    "/huge": (floods(JPEG, TWO_GB, declared=False), "too_large"),
-    "/huge-and-says-so": (floods(JPEG, TWO_GB, declared=True), "too_large"),
-    "/zeros": (floods(b"", TWO_GB, declared=False), "not_an_image:unknown"),
-    "/bomb": (bomb(JPEG[:600], 100 * BOUND), "too_large"),
-    "/opted-out": (sends(JPEG, X_Robots_Tag="noarchive, NoImageAI"), "opted_out"),
-    "/truncated": (sends(JPEG, Content_Length=str(len(JPEG) + 9), Connection="close"), "truncated"),
-    "/chunk-cut": (
-        raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nFF\r\nab"),
-        "truncated",
-    ),
-    "/two-lengths": (sends(JPEG, content_length="7", Content_length="9"), "malformed_answer"),
-    "/negative-length": (sends(JPEG, Content_Length="-5"), "malformed_answer"),
-    "/empty": (sends(b""), "empty"),
-    "/broken": (sends(b"\xff\xd8\xff" + b"x" * 999), "image_undecodable"),
-    "/cut-in-header": (sends(JPEG[:100]), "image_undecodable"),
-    "/long-header": (sends(JPEG, X_A="a" * 100_000), "headers_too_large"),
-    "/many-headers": (sends(JPEG, **{f"X_{n}": "a" for n in range(999)}), "headers_too_large"),
-    "/no-http": (raw(b"220 ftp ready\r\n"), "malformed_answer"),
-    "/hangs-up": (raw(b""), "disconnected"),
-}
-ELSEWHERE = {
-    "": "url_missing",
-    "file:///etc/passwd": "url_scheme",
-    "ftp://a.example/a.jpg": "url_scheme",
-    "data:image/png;base64,AAAA": "url_scheme",
-    "javascript:alert(1)": "url_scheme",
-    "http://user:secret@a.example/a.jpg": "url_credentials",
-    "http://a.example:22/": "url_port",
-    "http://a.example:99999/": "url_invalid",
-    "http://a b.example/": "url_invalid",
-    "http://a.example/" + "a" * 10_000: "url_invalid",
-    "http://[fe80::1%25eth0]/": "url_invalid",
-    "http://127.0.0.2/a.jpg": "address_refused",
-    "http://0.0.0.0/a.jpg": "address_refused",
-    "http://[::1]/a.jpg": "address_refused",
-    "http://[::ffff:10.0.0.1]/a.jpg": "address_refused",
-    "http://192.168.0.1/a.jpg": "address_refused",
-    "http://0x7f000002/a.jpg": "host_unknown",
-    "http://no-such-host.invalid/": "host_unknown",
-}
 
 
-@pytest.fixture(scope="module")
-def pages() -> dict[str, Act]:
-    return {path: act for path, (act, _) in PAGES.items()}
-
-
-def urls_of(web: Web) -> list[str]:
-    """Return the pages' URLs, each on a host of its own, so that none suffers for another."""
-    return [web.url(path, f"host{number}.example") for number, path in enumerate(PAGES)]
-
-
-def free_port() -> int:
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        return int(closed.getsockname()[1])
-
-
-def test_every_row_has_its_image_or_a_reason(pages: dict[str, Act], tmp_path: Path) -> None:
+def test_statistics_and_the_last_words_name_each_failure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pages = {"/a": sends(JPEG), "/broken": sends(b"\xff\xd8\xff" + b"x" * 999)}
     with serving(pages) as web:
-        more = {
-            None: "url_missing",
-            f"http://a.example:{free_port()}/": "connect_failed",
-            web.url("/ok", "a.example").replace("http", "https"): "tls_failed",
-            web.url("/ok", "b\u00fccher.example"): None,
-        }
-        source = write_list(tmp_path / "in", [*urls_of(web), *ELSEWHERE, *more])
+        urls = [web.url("/a"), web.url("/b"), web.url("/c"), web.url("/broken")]
+        before = time.time()
 
-        code = download(source, tmp_path / "out", "--max-bytes", str(BOUND))
+        download(write_list(tmp_path / "in", urls), tmp_path / "out")
 
-    told = [*(error for _, error in PAGES.values()), *ELSEWHERE.values(), *more.values()]
-    assert code == 0
-    assert dict(zip([*PAGES, *ELSEWHERE, *more], errors_of(tmp_path / "out"), strict=True)) == dict(
-        zip([*PAGES, *ELSEWHERE, *more], told, strict=True)
+    stats = stats_of(tmp_path / "out")
+    assert before <= stats["start_time"] <= stats["end_time"] <= time.time()
+    assert stats.pop("duration") == stats.pop("end_time") - stats.pop("start_time")
+    assert stats == {
+        "count": 4,
+        "successes": 1,
+        "failed_to_download": 2,
+        "failed_to_resize": 1,
+        "status_dict": {"http_404": 2, "success": 1, "image_undecodable": 1},
+    }
+    assert capsys.readouterr().out == (
+        "           4          rows in\n"
+        "          -2   50.0%  http_404\n"
+        "          -1   25.0%  image_undecodable\n"
+        "           1   25.0%  downloaded\n"
+        "\n"
+        f"shards: {tmp_path / 'out'}\n"
     )
-    assert web.sent["/huge"] < 16 * BOUND  # what fits into the buffers of sockets, not 2 GB
-    assert web.sent["/zeros"] < 16 * BOUND
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--timeout-s", "0"), "timeout_s must be above 0, got 0.0; correct it"),
+        (("--shard-rows", "0"), "shard_rows must be at least 1, got 0; correct it"),
+        (("--shorter-side", "0"), "shorter_side_px must be at least 1, got 0; correct it"),
+        (
+            ("--allow-network", "10.0.0.1/8"),
+            "--allow-network must be a network such as 10.0.0.0/8, got: 10.0.0.1/8 has host bits "
+            "set; correct it",
+        ),
+        (
+            ("--column", "url=link"),
+            "columns.url must name a column of the input, got 'link', which {input}/list.parquet "
+            "lacks; its columns are text, url",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_sentence(
+    options: tuple[str, ...], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_list(tmp_path / "in", ["http://a.example/"])
+
+    code = download(source, tmp_path / "out", *options)
+
+    assert (code, capsys.readouterr().err) == (2, f"altmill: {message.format(input=source)}\n")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_list_without_urls_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_parquet(tmp_path / "in" / "a.parquet", {"text": ["a"]})
+
+    assert download(tmp_path / "in", tmp_path / "out") == 2
+    assert capsys.readouterr().err == (
+        f"altmill: {tmp_path / 'in' / 'a.parquet'} must be parquet with a column of URLs, got "
+        "text; name it: --column url=NAME\n"
+    )
+
+
+def shards_of(output: Path) -> dict[str, bytes]:
+    """Return all that a download leaves but the statistics, which have a clock."""
+    paths = [*output.glob("*.tar"), *output.glob("*.parquet"), output / "sizes.json"]
+    return {path.name: path.read_bytes() for path in paths}
+
+
+def start(arguments: list[str]) -> subprocess.Popen[bytes]:
+    """Start a download with two processes, in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipelines", "download", *arguments, *LOOPBACK, "--workers", "2"],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def kill_when(ready: Callable[[], bool], arguments: list[str]) -> None:
+    """Start a download, and kill all its processes in the midst of it."""
+    process = start(arguments)
+    end = time.monotonic() + 60
+    while not ready():
+        assert process.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+
+
+def test_a_killed_download_goes_on_without_asking_twice(tmp_path: Path) -> None:
+    go = Event()
+    quick = {f"/{n}": sends(photo(n, 80, 60)) for n in range(20)}
+    late = {f"/late{n}": waits(go, sends(photo(20 + n, 80, 60))) for n in range(4)}
+    with serving(quick | late) as web:
+        first, second, third = [*quick][:10], [*quick][10:18], [*quick][18:]
+        paths = [*first, *[*late][:2], *second, *[*late][2:], *third, "/missing"]
+        source = write_list(tmp_path / "in", [web.url(path) for path in paths])
+        options, killed = ["--shard-rows", "10", "--shorter-side", "50"], tmp_path / "killed"
+
+        def halfway() -> bool:
+            spools = [killed / "_download" / name for name in ("00001.tar", "00002.tar")]
+            rows = [path.exists() and path.read_bytes().count(b'"status"') for path in spools]
+            return (killed / "00000_stats.json").exists() and rows == [len(second), len(third) + 1]
+
+        kill_when(halfway, ["--input", str(source), "--output", str(killed), *options])
+        before = web.times_asked
+        go.set()
+        assert download(source, killed, *options) == 0
+        assert web.times_asked - before == Counter([*late])
+        assert download(source, tmp_path / "unbroken", *options) == 0
+
+    assert [row["url"] for row in rows_of(killed)] == [web.url(path) for path in paths]
+    assert errors_of(killed) == [None] * 24 + ["http_404"]
+    assert shards_of(killed) == shards_of(tmp_path / "unbroken")
+    assert list((killed / "_download").iterdir()) == [killed / "_download" / "plan.json"]
+
+
+def test_what_is_complete_is_not_asked_for_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving({"/a": sends(JPEG)}) as web:
+        source = write_list(tmp_path / "in", [web.url("/a"), web.url("/b")])
+        download(source, tmp_path / "out")
+        first, asked = capsys.readouterr().out, web.times_asked
+
+        download(source, tmp_path / "out")
+
+        assert web.times_asked == asked
+    assert capsys.readouterr().out == first
+
+
+def test_retry_failed_asks_for_what_failed_and_nothing_else(tmp_path: Path) -> None:
+    pages = {f"/{n}": sends(photo(n)) for n in range(5)}
+    pages |= {"/1": in_turn(status(404), pages["/1"]), "/3": in_turn(status(403), pages["/3"])}
+    with serving(pages) as web:
+        urls = [web.url(path) for path in (*pages, "/missing")]
+        source, options = write_list(tmp_path / "in", urls), ("--shard-rows", "2")
+        download(source, tmp_path / "out", *options)
+        assert errors_of(tmp_path / "out") == [None, "http_404", None, "http_403", None, "http_404"]
+        before = web.times_asked
+
+        code = download(source, tmp_path / "out", "--retry-failed", *options)
+
+        assert code == 0
+        assert web.times_asked - before == {"/1": 1, "/3": 1, "/missing": 1}
+        download(source, tmp_path / "fresh", *options)
+    assert shards_of(tmp_path / "out") == shards_of(tmp_path / "fresh")
+    assert stats_of(tmp_path / "out", "00001")["status_dict"] == {"success": 2}
+
+
+def test_a_killed_retry_keeps_what_there_was_and_goes_on(tmp_path: Path) -> None:
+    go = Event()
+    pages = {"/a": sends(JPEG), "/b": in_turn(status(404), waits(go, sends(photo(2))))}
+    with serving(pages) as web:
+        source, output = write_list(tmp_path / "in", [web.url("/a"), web.url("/b")]), tmp_path / "o"
+        download(source, output)
+        before = shards_of(output)
+        arguments = ["--input", str(source), "--output", str(output), "--retry-failed"]
+
+        kill_when(lambda: web.times_asked["/b"] == 2, arguments)
+
+        assert shards_of(output) == before
+        go.set()
+        download(source, output)
+        assert web.times_asked["/a"] == 1
+    assert errors_of(output) == [None, None]
+    assert [*members_of(output)][::3] == ["000000000.jpg", "000000001.jpg"]
+
+
+def test_another_download_into_the_same_folder_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving({"/a": sends(JPEG)}) as web:
+        source = write_list(tmp_path / "in", [web.url("/a")])
+        download(source, tmp_path / "out")
+        before = shards_of(tmp_path / "out")
+        capsys.readouterr()
+
+        code = download(source, tmp_path / "out", "--shorter-side", "9")
+
+    assert (code, capsys.readouterr().err) == (
+        2,
+        f"altmill: output {tmp_path / 'out'} must be empty or hold the same download, got "
+        "00000.parquet of another input, size or number of rows; choose another folder\n",
+    )
+    assert shards_of(tmp_path / "out") == before
+
+
+def test_a_full_disk_stops_it_with_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with serving({"/a": sends(JPEG)}) as web:
+        source = write_list(tmp_path / "in", [web.url("/a")])
+        monkeypatch.setattr(Spool, "add", full)
+        code = download(source, tmp_path / "out")
+        monkeypatch.undo()
+
+        assert (code, capsys.readouterr().err) == (
+            2,
+            "altmill: [Errno 28] No space left on device; mend that, and the same command goes on "
+            "from here\n",
+        )

@@ -25,16 +25,12 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         with self.server.lock:
             self.server.asked.append(self.path)
+            self.server.asked_at.append(time.monotonic())
             self.server.agents.add(self.headers["User-Agent"])
-            self.server.at_once += 1
-            self.server.most_at_once = max(self.server.most_at_once, self.server.at_once)
         try:
             self.server.pages.get(self.path.partition("?")[0], status(404))(self)
         except OSError:  # the client has gone
             self.close_connection = True
-        finally:
-            with self.server.lock:
-                self.server.at_once -= 1
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # its name there
         """Say nothing."""
@@ -50,6 +46,7 @@ class Web(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.pages, self.lock = dict(pages), threading.Lock()
         self.asked: list[str] = []
+        self.asked_at: list[float] = []
         self.agents: set[str] = set()
         self.sent: dict[str, int] = {}
         self.at_once = self.most_at_once = 0
@@ -113,6 +110,32 @@ def in_turn(*acts: Act) -> Act:
         acts[min(next(turns), len(acts) - 1)](handler)
 
     return act
+
+
+def lingers(seconds: float, act: Act) -> Act:
+    """Do an act after a while, and count how many are in that while at once."""
+
+    def late(handler: Handler) -> None:
+        web = handler.server
+        with web.lock:
+            web.at_once += 1
+            web.most_at_once = max(web.most_at_once, web.at_once)
+        time.sleep(seconds)
+        with web.lock:
+            web.at_once -= 1
+        act(handler)
+
+    return late
+
+
+def waits(event: threading.Event, act: Act) -> Act:
+    """Do an act once something has happened."""
+
+    def late(handler: Handler) -> None:
+        event.wait(60)
+        act(handler)
+
+    return late
 
 
 def raw(answer: bytes) -> Act:
