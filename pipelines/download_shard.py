@@ -21,12 +21,14 @@ from pipelines.fetcher import Fetcher, Fetching, fetching
 from pipelines.portions import Portion, read_portion
 from pipelines.rows import mapped
 from pipelines.shards import add_sample, write_stats
-from pipelines.spool import IMAGE, Fetched, Spool, read_spool, spooling
+from pipelines.spool import Fetched, Spool, spooling
 from pipelines.storage import parquet_writer
 from pipelines.tars import read_members, samples
 from pipelines.urls import UnusableError, read_url
 from recaption.files import read_json, replacing
 
+_IMAGE = "jpg"
+"""Whatever an image's format: what img2dataset calls them, and one name for all of a set."""
 WORK = "_download"
 """The folder, in the output, of what is needed to go on."""
 
@@ -77,7 +79,7 @@ def download_shard(job: Download, portion: Portion) -> dict[str, int]:
     began, table = time.time(), read_portion(portion)
     with spooling(spool) as some:
         _fetch_missing(job, table["url"].to_pylist(), some)
-    facts = _write(job, portion, table)
+        facts = _write(job, portion, table, some)
     status = Counter(row["error_message"] or row["status"] for row in facts)
     write_stats(
         stats,
@@ -90,7 +92,7 @@ def download_shard(job: Download, portion: Portion) -> dict[str, int]:
 
 
 def _spool(job: Download, portion: Portion) -> Path:
-    return job.output / WORK / f"{portion.name}.tar"
+    return job.output / WORK / f"{portion.name}.spool"
 
 
 def _reopen(job: Download, portion: Portion) -> None:
@@ -103,7 +105,7 @@ def _reopen(job: Download, portion: Portion) -> None:
     ):
         found = {sample.key: sample.members for sample in samples(read_members(data, []))}
         for row, told in enumerate(facts):
-            image = found.get(told.pop("key"), {}).get(IMAGE)
+            image = found.get(told.pop("key"), {}).get(_IMAGE)
             if image:
                 spool.add(row, Fetched(told, bytes(data[image.offset : image.offset + image.size])))
 
@@ -112,7 +114,7 @@ def _fetch_missing(job: Download, urls: Sequence[str | None], spool: Spool) -> N
     """Fetch what the spool lacks, a URL that several rows have once."""
     wanted: dict[str | None, list[int]] = defaultdict(list)
     for row, url in enumerate(urls):
-        if row not in spool.rows:
+        if row not in spool:
             wanted[url].append(row)
     hosts: dict[str, Queue] = defaultdict(deque)
     for url, rows in wanted.items():
@@ -162,7 +164,7 @@ def _add(spool: Spool, rows: Sequence[int], fetched: Fetched) -> None:
         spool.add(row, fetched)
 
 
-def _write(job: Download, portion: Portion, table: pa.Table) -> list[dict[str, Any]]:
+def _write(job: Download, portion: Portion, table: pa.Table, spool: Spool) -> list[dict[str, Any]]:
     """Write a shard's tar and parquet, in the order of the rows; return what was measured of them.
 
     Every row is in the parquet, and those with an image are in the tar.
@@ -170,15 +172,15 @@ def _write(job: Download, portion: Portion, table: pa.Table) -> list[dict[str, A
     facts = []
     with (
         replacing(job.path(portion, ".tar")) as temporary,
-        tarfile.open(temporary, "w") as tar,
-        read_spool(_spool(job, portion)) as read,
+        tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar,
     ):
         for number, row in enumerate(table.to_pylist()):
-            told, image = read(number)
+            told, image = spool.read(number)
             key = job.key(portion, number)
             facts.append({"key": key} | told)
             if image is not None:
-                members = {IMAGE: image, "json": _json(row | facts[-1])}
+                record = json.dumps(row | facts[-1], default=str)
+                members = {_IMAGE: image, "json": record.encode()}
                 if "caption" in row:
                     members["txt"] = (row["caption"] or "").encode()
                 add_sample(tar, key, members)
@@ -188,7 +190,3 @@ def _write(job: Download, portion: Portion, table: pa.Table) -> list[dict[str, A
     with parquet_writer(job.path(portion, ".parquet"), table.schema) as sink:
         sink.write_table(table)
     return facts
-
-
-def _json(record: dict[str, Any]) -> bytes:
-    return json.dumps(record, indent=4, default=str).encode()

@@ -1,19 +1,10 @@
 """What has been fetched of a shard so far, so that a killed download loses next to nothing."""
 
 import json
-import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
-
-from pipelines.rows import mapped, read_json
-from pipelines.shards import add_sample
-from pipelines.tars import read_members, samples
-
-_BLOCK = 512
-IMAGE = "jpg"
-"""Whatever an image's format: what img2dataset calls them, and one name for all of a set."""
 
 
 class Fetched(NamedTuple):
@@ -24,50 +15,63 @@ class Fetched(NamedTuple):
     image: bytes | None
 
 
+class _Record(NamedTuple):
+    facts: dict[str, Any]
+    offset: int
+    size: int | None
+    """Of the image, in bytes; None: there is none."""
+
+
 class Spool:
     """Rows in the order in which they came; each is there whole, or not at all.
 
-    It is a tar that is never closed, as that would write its end.
+    A row is a line of JSON, its number and its facts, and the bytes of its image.
     """
 
-    def __init__(self, file: BinaryIO, rows: set[int]) -> None:
-        self._file, self._tar = file, tarfile.open(fileobj=file, mode="w")  # noqa: SIM115
-        self.rows = rows
-        """What is there."""
+    def __init__(self, file: BinaryIO) -> None:
+        """Read what a killed process left, and cut off the row that it was at."""
+        self._file, self._rows = file, dict[int, _Record]()
+        whole, size = 0, file.seek(0, 2)
+        file.seek(0)
+        for line in iter(file.readline, b""):
+            offset = file.tell()
+            try:
+                row, facts, length = json.loads(line)
+            except ValueError:  # cut within the line
+                break
+            end = offset + (length or 0)
+            if end > size or not line.endswith(b"\n"):
+                break
+            self._rows[row] = _Record(facts, offset, length)
+            whole = file.seek(end)
+        file.truncate(whole)
+
+    def __contains__(self, row: int) -> bool:
+        return row in self._rows
 
     def add(self, row: int, fetched: Fetched) -> None:
         """Append a row."""
-        members = {} if fetched.image is None else {IMAGE: fetched.image}
-        told = json.dumps(fetched.facts).encode()
-        add_sample(self._tar, str(row), members | {"json": told})  # the json last: it is the seal
+        facts, image = fetched
+        length = None if image is None else len(image)
+        line = json.dumps([row, facts, length]).encode() + b"\n"
+        offset = self._file.seek(0, 2) + len(line)
+        self._file.write(line + (image or b""))
         self._file.flush()
-        self.rows.add(row)
+        self._rows[row] = _Record(facts, offset, length)
+
+    def read(self, row: int) -> Fetched:
+        """Return a row."""
+        facts, offset, length = self._rows[row]
+        if length is None:
+            return Fetched(facts, None)
+        self._file.seek(offset)
+        return Fetched(facts, self._file.read(length))
 
 
 @contextmanager
 def spooling(path: Path) -> Iterator[Spool]:
-    """Open a spool, a new one or what a killed process left, without the row that it was at."""
+    """Open a spool, a new one or what a killed process left."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
-    with mapped(path) as data:
-        whole = [sample for sample in samples(read_members(data, [])) if "json" in sample.members]
-        ends = [sample.members["json"].offset + sample.members["json"].size for sample in whole]
-        end = -(-max(ends, default=0) // _BLOCK) * _BLOCK
     with path.open("r+b") as file:
-        file.truncate(end)
-        file.seek(end)
-        yield Spool(file, {int(sample.key) for sample in whole})
-
-
-@contextmanager
-def read_spool(path: Path) -> Iterator[Callable[[int], Fetched]]:
-    """Yield what returns a row of a spool."""
-    with mapped(path) as data:
-        found = {int(sample.key): sample for sample in samples(read_members(data, []))}
-
-        def read(row: int) -> Fetched:
-            image = found[row].members.get(IMAGE)
-            content = image and bytes(data[image.offset : image.offset + image.size])
-            return Fetched(read_json(data, found[row]), content)
-
-        yield read
+        yield Spool(file)

@@ -8,6 +8,7 @@ python -m tests.bench peers                     what other detectors find of cop
 python -m tests.bench recall                    which copies of photographs are found
 python -m tests.bench duplicates --rows 5_000_000   near hashes whose groups are known
 python -m tests.bench generate                  captions written and judged, beside transformers
+python -m tests.bench download                  images downloaded, beside img2dataset
 python -m tests.bench loader                    pairs loaded, beside webdataset and Pillow
 python -m tests.bench step                      a training step, beside open_clip; --size for a GPU
 
@@ -36,6 +37,7 @@ from pipelines.plan import read_recipe
 from recaption.manifest import read_manifest
 from tests.bench import cifair, corpus, rivals
 from tests.bench.copies import compare_peers
+from tests.bench.downloads import measure_downloads
 from tests.bench.duplicates import measure_groups
 from tests.bench.encoders import SIZES
 from tests.bench.generate import measure_generation
@@ -296,6 +298,7 @@ _JOBS: dict[str, Callable[[Path, argparse.Namespace], None]] = {
     "cifair": lambda folder, chosen: cifair.measure(folder, _say, chosen.pictures),
     "peers": lambda folder, _: _say_all(compare_peers(folder)),
     "generate": lambda *_: _say_all(measure_generation()),
+    "download": lambda folder, _: _say_all(measure_downloads(folder)),
     "loader": lambda folder, _: _say_all(measure_loading(folder)),
     "step": lambda folder, chosen: _say_all(measure_step(folder, chosen.size)),
     "recall": lambda folder, chosen: measure_recall(folder, peers=chosen.peers),

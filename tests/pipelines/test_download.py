@@ -140,7 +140,7 @@ def test_a_killed_download_goes_on_without_asking_twice(tmp_path: Path) -> None:
         options, killed = ["--shard-rows", "10", "--shorter-side", "50"], tmp_path / "killed"
 
         def halfway() -> bool:
-            spools = [killed / "_download" / name for name in ("00001.tar", "00002.tar")]
+            spools = [killed / "_download" / name for name in ("00001.spool", "00002.spool")]
             rows = [path.exists() and path.read_bytes().count(b'"status"') for path in spools]
             return (killed / "00000_stats.json").exists() and rows == [len(second), len(third) + 1]
 
