@@ -46,7 +46,7 @@ _ERRORS: tuple[tuple[type[Exception], str, bool, bool], ...] = (
     (aiohttp.ClientConnectorError, "connect_failed", True, True),
     (aiohttp.ClientPayloadError, "truncated", True, False),
     (aiohttp.ClientResponseError, "malformed_answer", False, False),
-    (aiohttp.InvalidURL, "url_invalid", False, False),
+    (ValueError, "url_invalid", False, False),
     (OSError, "disconnected", True, False),
     (aiohttp.ClientConnectionError, "disconnected", True, False),
 )

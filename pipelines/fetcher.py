@@ -16,7 +16,7 @@ from pipelines.addresses import Network, checked_socket
 from pipelines.failures import PREFIX_BYTES, FetchFailedError, check_image, of_error, of_status
 from pipelines.opt_outs import opts_out
 from pipelines.politeness import Host
-from pipelines.urls import UnusableError, check_url
+from pipelines.urls import UnusableError, follow
 from recaption.answers import retry_after_s
 
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -26,7 +26,6 @@ _LONGEST_HEADER = 1 << 15
 _CONNECT_S = 10.0
 """As img2dataset's timeout; many hosts of an old crawl are gone."""
 _DNS_S = 300
-_RESOLVERS = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +70,7 @@ class Fetching:
 @asynccontextmanager
 async def fetching(settings: Fetching) -> AsyncIterator["Fetcher"]:
     """Yield a fetcher, and close its connections in the end."""
-    resolvers = ThreadPoolExecutor(_RESOLVERS, "resolver")
+    resolvers = ThreadPoolExecutor(settings.connections, "resolver")
     asyncio.get_running_loop().set_default_executor(resolvers)  # `getaddrinfo` waits in its threads
     connector = aiohttp.TCPConnector(
         limit=0,  # turns and connections are counted here, outside of timeouts
@@ -125,13 +124,13 @@ class Fetcher:
             if isinstance(answer, bytes):
                 return answer
             try:
-                url = check_url(url.join(answer))
+                url = follow(url, answer)
             except UnusableError as error:
                 raise FetchFailedError(f"redirect_to_{error}") from None
         raise FetchFailedError("too_many_redirects")
 
-    async def _ask(self, url: URL) -> bytes | URL:
-        """Return what a host answers when its turn has come: an image, or where to ask instead."""
+    async def _ask(self, url: URL) -> bytes | str:
+        """Return what a host answers when its turn has come: an image, or a redirect's location."""
         host = self._hosts[url.raw_host or ""]
         async with host.turn(self._settings.max_pause_s), self._connections:
             asked_at = time.monotonic()
@@ -151,9 +150,9 @@ class Fetcher:
             host.answered()
             return answer
 
-    async def _read(self, response: aiohttp.ClientResponse, host: Host) -> bytes | URL:
+    async def _read(self, response: aiohttp.ClientResponse, host: Host) -> bytes | str:
         if response.status in _REDIRECTS and (target := response.headers.get("Location")):
-            return _target(target)
+            return target
         if response.status != 200:
             raise of_status(response.status, hopeless=not self._pause(response, host))
         told = response.headers.getall("X-Robots-Tag", [])
@@ -186,10 +185,3 @@ class Fetcher:
         if not checked:
             check_image(bytes(body), told)
         return bytes(body)
-
-
-def _target(location: str) -> URL:
-    try:
-        return URL(location)
-    except ValueError:
-        raise FetchFailedError("redirect_to_url_invalid") from None

@@ -25,18 +25,28 @@ def read_url(text: str | None) -> URL:
     """
     if not (text and text.strip()):
         raise UnusableError("url_missing")
+    return _checked(_parsed(text.strip()))
+
+
+def follow(url: URL, location: str) -> URL:
+    """Return where a redirect leads; see `read_url`.
+
+    Raises:
+        UnusableError: Nowhere that may be asked.
+    """
+    return _checked(url.join(_parsed(location)))
+
+
+def _parsed(text: str) -> URL:
     if len(text) > _LONGEST:
         raise UnusableError("url_invalid")
     try:
-        return check_url(URL(text.strip()))
-    except UnusableError:
-        raise
-    except ValueError:
+        return URL(text)
+    except Exception:  # on hostile text yarl 1.25 raises more than ValueError
         raise UnusableError("url_invalid") from None
 
 
-def check_url(url: URL) -> URL:
-    """Return a URL, of a list or of a redirect, if it may be asked for; see `read_url`."""
+def _checked(url: URL) -> URL:
     if url.scheme not in ("http", "https"):
         raise UnusableError("url_scheme" if url.scheme else "url_invalid")
     if not _HOST.fullmatch(url.raw_host or ""):

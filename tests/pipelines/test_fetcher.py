@@ -90,6 +90,8 @@ ELSEWHERE = {
     "http://a b.example/": "url_invalid",
     "http://a.example/" + "a" * 10_000: "url_invalid",
     "http://[fe80::1%25eth0]/": "url_invalid",
+    "http://a..example/": "url_invalid",
+    f"http://{'a' * 64}.example/": "url_invalid",
     "http://127.0.0.2/a.jpg": "address_refused",
     "http://0.0.0.0/a.jpg": "address_refused",
     "http://[::1]/a.jpg": "address_refused",
