@@ -27,7 +27,7 @@ from aiohttp import web
 
 from tests.bench import corpus
 
-IMAGES = 2_000
+IMAGES = 1_000
 PHOTOGRAPHS = 64
 REPEATS = 3
 CONNECTIONS = 64
