@@ -5,6 +5,7 @@
 # make recaption INPUT=... CLEAN=... OUTPUT=... RECIPE=blip-base    caption your own
 # make train                       train a dual encoder on the sample, and evaluate it
 # make train DATA=... RUN=... RECIPE=vit-b16    train on your own
+# make simulate                    put the theory of synthetic captions to the test
 # make check test bench
 
 PYTHON ?= python3.11
@@ -24,7 +25,7 @@ RECAPTION := $(VENV)/.recaption
 TRAIN := $(VENV)/.train
 
 .DEFAULT_GOAL := help
-.PHONY: help filter download recaption train check test bench clean
+.PHONY: help filter download recaption train simulate check test bench clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -66,6 +67,9 @@ endif
 .PHONY: sample-test-corpus
 sample-test-corpus: $(CORE)
 	$(BIN)/python -m pipelines sample --output sample-test --rows 600 --seed 2 --clean
+
+simulate: $(TRAIN)
+	$(BIN)/python -m train simulate --out out/simulation $(ARGS)
 
 check: $(DEV)
 	$(BIN)/ruff format --check .
