@@ -2,12 +2,11 @@
 
 The output is img2dataset's, so its users' tools read it: `00000.tar`, `00000.parquet` and
 `00000_stats.json` with the same columns, keys and statuses.  What fetches is ours, on `aiohttp`.
-img2dataset 1.47 calls its own by name: `urllib` without a bound on the size of an answer or its whole
-time, or on addresses, which opens `file:` URLs, too, and asks again at once, whatever the answer
-was; there is no place to put another.
-Its resizer and its writer alone would bring wandb, pandas below 3, OpenCV, and albumentations, which
-is no longer kept and asks PyPI for its version when it is imported, and would need the module
-`imghdr`, which Python 3.13 does not have.
+img2dataset 1.47 calls its own by name: `urllib` without a bound on the size of an answer, on its
+whole time or on addresses, which opens `file:` URLs, too, and asks again at once, whatever the
+answer was; there is no place to put another.  Its resizer and its writer alone would bring wandb,
+pandas below 3, OpenCV, and albumentations, which is no longer kept and asks PyPI for its version
+when it is imported, and would need the module `imghdr`, which Python 3.13 does not have.
 
 Where this differs on purpose: rows are in the order of the input, so two downloads can be compared;
 `width` and `height` are known also where files are kept as they are; failures have few names, the
