@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from typing import Any
 
 from tqdm import tqdm
@@ -72,6 +72,10 @@ def _attempt(
             done, pending = wait(pending, return_when=FIRST_COMPLETED)
             for future in done:
                 yield futures[future], future.result()
+    except KeyboardInterrupt:  # an item may take minutes more, and Python would wait for it
+        for process in active_children():
+            process.terminate()
+        raise
     finally:
         for future in pending:  # after an error; at its exit Python would wait for them all
             future.cancel()

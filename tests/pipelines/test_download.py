@@ -157,6 +157,24 @@ def test_a_killed_download_goes_on_without_asking_twice(tmp_path: Path) -> None:
     assert list((killed / "_download").iterdir()) == [killed / "_download" / "plan.json"]
 
 
+def test_it_stops_at_once_when_it_is_told_to(tmp_path: Path) -> None:
+    go = Event()
+    with serving({"/a": waits(go, sends(JPEG))}) as web:
+        source = write_list(tmp_path / "in", [web.url("/a")] * 2)
+        options = ["--shard-rows", "1", "--timeout-s", "60"]
+        process = start(["--input", str(source), "--output", str(tmp_path / "out"), *options])
+        while web.times_asked["/a"] < 2:
+            assert process.poll() is None
+            time.sleep(0.01)
+
+        process.send_signal(signal.SIGINT)
+
+        assert process.wait(30) == 130
+        go.set()
+        assert download(source, tmp_path / "out", "--shard-rows", "1") == 0
+    assert errors_of(tmp_path / "out") == [None, None]
+
+
 def test_what_is_complete_is_not_asked_for_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
