@@ -1,6 +1,7 @@
 # make filter                      filter a small sample corpus, made here
 # make filter INPUT=... OUTPUT=... RECIPE=align    filter your own
 # make report FROM=out/sample      write a run's report again, and that of its captions
+# make download INPUT=... OUTPUT=...    fetch the images of a list of URLs into shards
 # make recaption                   caption the sample, by models that are trained on it
 # make recaption INPUT=... CLEAN=... OUTPUT=... RECIPE=blip-base    caption your own
 # make train                       train a dual encoder on the sample, and evaluate it
@@ -27,7 +28,7 @@ RECAPTION := $(VENV)/.recaption
 TRAIN := $(VENV)/.train
 
 .DEFAULT_GOAL := help
-.PHONY: help filter report recaption train evidence simulate check test bench clean
+.PHONY: help filter report download recaption train evidence simulate check test bench clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -41,6 +42,9 @@ report: $(CORE)
 .PHONY: sample-corpus
 sample-corpus: $(CORE)
 	$(BIN)/python -m pipelines sample --output sample
+
+download: $(CORE)
+	$(BIN)/python -m pipelines download --input $(INPUT) --output $(OUTPUT) $(ARGS)
 
 # What the filter job kept of a clean set stands for captions that people wrote.
 recaption: $(RECAPTION) $(if $(filter sample,$(INPUT)),sample-corpus sample-clean-corpus)

@@ -3,7 +3,7 @@
 import argparse
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from filters.rule import RecipeError
@@ -16,6 +16,8 @@ from pipelines.certificate import table
 from pipelines.diff import compare_runs, described, differs
 from pipelines.diff_page import write_diff
 from pipelines.doctor import diagnose, told, told_as_json
+from pipelines.download import run_download
+from pipelines.download_arguments import read_download
 from pipelines.explain import explain
 from pipelines.hashes import MIN_QUALITY
 from pipelines.index import NAME
@@ -185,6 +187,13 @@ def _audit(options: argparse.Namespace, _: Sequence[str]) -> None:
     _say(f"certificate: {plan.output / 'index.html'}")
 
 
+def _download(options: argparse.Namespace, _: Sequence[str]) -> None:
+    status = run_download(read_download(options))
+    got = status.pop("success", 0)
+    _say(_funnel(got + sum(status.values()), status, got, "downloaded"))
+    _say(f"shards: {options.output}")
+
+
 def _explain(options: argparse.Namespace, _: Sequence[str]) -> None:
     _say(explain(options.uid, getattr(options, "from")))
 
@@ -235,14 +244,16 @@ def _describe(plan: Plan) -> str:
 def _conclude(output: Path) -> None:
     """Print the funnel, and where the report is."""
     manifest = read_manifest(output)
-    rows = manifest["rows_in"]
+    _say(_funnel(manifest["rows_in"], manifest["dropped"], manifest["kept"], "kept"))
+    _say(f"report: {output / 'report' / 'index.html'}")
+
+
+def _funnel(rows: int, dropped: Mapping[str, int], kept: int, what: str) -> str:
     lines = [f"{rows:>12,}          rows in"]
-    for reason, count in manifest["dropped"].items():
+    for reason, count in dropped.items():
         lines.append(f"{-count:>12,}  {count / rows:6.1%}  {reason}")
-    share = manifest["kept"] / rows if rows else 0.0
-    lines += [f"{manifest['kept']:>12,}  {share:6.1%}  kept", ""]
-    lines.append(f"report: {output / 'report' / 'index.html'}")
-    _say("\n".join(lines))
+    share = kept / rows if rows else 0.0
+    return "\n".join([*lines, f"{kept:>12,}  {share:6.1%}  {what}", ""])
 
 
 def _say(text: str) -> None:
@@ -257,6 +268,7 @@ _JOBS: dict[str, Callable[[argparse.Namespace, Sequence[str]], int | None]] = {
     "materialise": _materialise,
     "index": _index,
     "audit": _audit,
+    "download": _download,
     "explain": _explain,
     "diff": _diff,
     "doctor": _doctor,

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from pipelines.download_arguments import add_download
 from recaption.command_line import Parser
 
 _EXAMPLES = """\
@@ -21,6 +22,7 @@ examples:
   python -m pipelines materialise --from out
   python -m pipelines diff out other
   python -m pipelines doctor 'shards/{00000..00099}.tar'
+  python -m pipelines download --input pairs --output shards --retry-failed
 """
 
 
@@ -44,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     _add_index(jobs)
     _add_audit(jobs)
     _add_sample(jobs)
+    add_download(jobs, _add_workers)
     return root
 
 

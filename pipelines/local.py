@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from typing import Any, TypeVar
 
 from tqdm import tqdm
@@ -32,52 +32,65 @@ class WorkerError(RuntimeError):
 
 def perform_all(run: Run, stage: Stage, items: Sequence[Any]) -> Iterator[tuple[str, Any]]:
     """Run a task on every item; yield each item's name and result as they end."""
-    progress = _Progress(stage.name, items)
+    yield from work_through(stage.name, functools.partial(perform, run, stage), items, run.workers)
+
+
+def work_through(
+    stage: str, work: Callable[[Any], Any], items: Sequence[Any], workers: int
+) -> Iterator[tuple[str, Any]]:
+    """Do some work, which can be pickled, on every item; see `perform_all`."""
+    progress = _Progress(stage, items)
     left = {item_name(item): item for item in items}
     try:
-        for name, result in _attempt(run, stage, left):
+        for name, result in _attempt(work, left, workers):
             progress.add(left.pop(name))
             yield name, result
     except BrokenProcessPool:
         _log.warning(
             "a worker process died during %s; the %d items left are run one by one, with each "
             "image in a process of its own",
-            stage.name,
+            stage,
             len(left),
         )
         _pool.cache_clear()
         for name, item in left.items():
             progress.add(item)
-            yield name, _alone(run, stage, item)
+            yield name, _alone(stage, work, item)
     progress.close()
 
 
-def _attempt(run: Run, stage: Stage, items: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+def _attempt(
+    work: Callable[[Any], Any], items: dict[str, Any], workers: int
+) -> Iterator[tuple[str, Any]]:
     shards = any(isinstance(item, Shard) for item in items.values())  # may hold hostile images
-    if run.workers == 1 or (len(items) <= 1 and not shards):
+    if workers == 1 or (len(items) <= 1 and not shards):
         for name, item in list(items.items()):
-            yield name, perform(run, stage, item)
+            yield name, work(item)
         return
-    pool = _pool(run.workers)
-    futures = {pool.submit(perform, run, stage, item): name for name, item in items.items()}
+    pool = _pool(workers)
+    futures = {pool.submit(work, item): name for name, item in items.items()}
     pending: set[Future[Any]] = set(futures)
     try:
         while pending:
             done, pending = wait(pending, return_when=FIRST_COMPLETED)
             for future in done:
                 yield futures[future], future.result()
+    except KeyboardInterrupt:  # an item may take minutes more, and Python would wait for it
+        for process in active_children():
+            process.terminate()
+        raise
     finally:
         for future in pending:  # after an error; at its exit Python would wait for them all
             future.cancel()
 
 
-def _alone(run: Run, stage: Stage, item: Any) -> Any:
+def _alone(stage: str, work: Callable[[Any], Any], item: Any) -> Any:
     with ProcessPoolExecutor(1, get_context("spawn"), _start_careful_worker) as pool:
         try:
-            return pool.submit(perform, run, stage, item).result()
+            return pool.submit(work, item).result()
         except BrokenProcessPool:
             raise WorkerError(
-                f"{stage.name} of {item_name(item)} must end, but its process was killed twice; "
+                f"{stage} of {item_name(item)} must end, but its process was killed twice; "
                 "look for an out-of-memory kill, use fewer --workers or smaller shards, and run "
                 "the same command again: it goes on from here"
             ) from None

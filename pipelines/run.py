@@ -45,7 +45,7 @@ def run_filter(plan: Plan, options: Sequence[str] = (), *, overwrite: bool = Fal
     """
     from pipelines.jobs import filter_corpus
 
-    with _locked(plan.run.home):
+    with locked(plan.run.home):
         if _is_complete(plan):
             _log.info("%s is complete already: same recipe, input and code", plan.run.home)
             return
@@ -74,7 +74,7 @@ def run_decide(plan: Plan, options: Sequence[str] = ()) -> None:
         told = shards.pipeline | "Known" >> beam.Create(facts)
         return decide_corpus(shards, plan.run, [told])
 
-    with _locked(plan.run.home):
+    with locked(plan.run.home):
         _check_output(plan.run)
         _remove(plan.run.output)
         _go(plan.shards, build, options)
@@ -95,7 +95,7 @@ def run_materialise(plan: Plan, options: Sequence[str] = ()) -> dict[str, int]:
     """Write the pairs that stay as shards; return how many are in each."""
     from pipelines.jobs import materialise_corpus
 
-    with _locked(plan.run.home):
+    with locked(plan.run.home):
         shutil.rmtree(plan.run.work, ignore_errors=True)
         _remove(plan.run.home / "shards")
         _go(plan.shards, partial(materialise_corpus, run=plan.run), options)
@@ -121,7 +121,7 @@ def run_recaption(
     shards = [shard.name for shard in FilterRun(output).shards]
     captioner, scorer, device = names
     job = Captioning(output.absolute(), settings, captioner, scorer, device)
-    with _locked(output):
+    with locked(output):
         _go(shards, partial(caption_corpus, job=job), options)
     told: dict[str, Any] = read_json(output / "captions" / STATISTICS)
     return told
@@ -161,7 +161,7 @@ def _time(work: Callable[[], None]) -> float:
 
 
 @contextmanager
-def _locked(output: Path) -> Iterator[None]:
+def locked(output: Path) -> Iterator[None]:
     """Hold an output folder, so that no other run writes to it."""
     try:
         (output / "_work").mkdir(parents=True, exist_ok=True)

@@ -17,17 +17,30 @@ def add_sample(tar: tarfile.TarFile, key: str, members: Mapping[str, bytes]) -> 
         tar.addfile(member, io.BytesIO(content))
 
 
-def write_stats(path: Path, status: Mapping[str, int]) -> None:
-    """Write a shard's statistics, given its rows by status or error; no clock is in them."""
+def write_stats(
+    path: Path,
+    status: Mapping[str, int],
+    *,
+    failed_to_resize: int = 0,
+    times: tuple[float, float] = (0.0, 0.0),
+) -> None:
+    """Write a shard's statistics.
+
+    Args:
+        path: The file.
+        status: Its rows by `success` or the error.
+        failed_to_resize: Of the errors, those of images that came.
+        times: When it was begun and ended, in seconds since 1970.
+    """
     rows, successes = sum(status.values()), status.get("success", 0)
     stats = {
         "count": rows,
         "successes": successes,
-        "failed_to_download": rows - successes,
-        "failed_to_resize": 0,
-        "duration": 0.0,
-        "start_time": 0.0,
-        "end_time": 0.0,
+        "failed_to_download": rows - successes - failed_to_resize,
+        "failed_to_resize": failed_to_resize,
+        "duration": times[1] - times[0],
+        "start_time": times[0],
+        "end_time": times[1],
         "status_dict": dict(status),
     }
     write_json(path, stats)

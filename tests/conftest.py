@@ -1,6 +1,9 @@
 """What all tests share; a sample corpus and a finished run over it are made once."""
 
+import socket
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -29,3 +32,31 @@ def filtered(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     code = main(["filter", "--input", str(sample), "--output", str(output), "--workers", "1"])
     assert code == 0
     return output
+
+
+@pytest.fixture
+def guarded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Let nothing out of this machine; hosts that end in .example are here, others are unknown.
+
+    Yields:
+        The addresses that were connected to.
+    """
+    connected: list[str] = []
+    connect, resolve = socket.socket.connect, socket.getaddrinfo
+
+    def checked(self: socket.socket, address: Any) -> None:
+        connected.append(address[0])
+        if address[0] != "127.0.0.1":
+            raise OSError("not in a test")
+        connect(self, address)
+
+    def near(host: str, *options: Any, **more: Any) -> Any:
+        host.encode("idna")  # as it does
+        if not host.endswith(".example"):
+            raise socket.gaierror(socket.EAI_NONAME, "unknown")
+        return resolve("127.0.0.1", *options, **more)
+
+    monkeypatch.setattr(socket.socket, "connect", checked)
+    monkeypatch.setattr(socket, "getaddrinfo", near)
+    yield connected
+    assert {*connected} <= {"127.0.0.1"}

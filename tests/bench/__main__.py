@@ -8,6 +8,7 @@ python -m tests.bench peers                     what other detectors find of cop
 python -m tests.bench recall                    which copies of photographs are found
 python -m tests.bench duplicates --rows 5_000_000   near hashes whose groups are known
 python -m tests.bench generate                  captions written and judged, beside transformers
+python -m tests.bench download                  images downloaded, beside img2dataset
 python -m tests.bench loader                    pairs loaded, beside webdataset and Pillow
 python -m tests.bench report --rows 10_000_000  a large run's report, written again
 python -m tests.bench step                      a training step, beside open_clip; --size for a GPU
@@ -37,6 +38,7 @@ from pipelines.plan import read_recipe
 from recaption.manifest import read_manifest
 from tests.bench import cifair, corpus, rivals
 from tests.bench.copies import compare_peers
+from tests.bench.downloads import measure_downloads
 from tests.bench.duplicates import measure_groups
 from tests.bench.encoders import SIZES
 from tests.bench.generate import measure_generation
@@ -298,6 +300,7 @@ _JOBS: dict[str, Callable[[Path, argparse.Namespace], None]] = {
     "cifair": lambda folder, chosen: cifair.measure(folder, _say, chosen.pictures),
     "peers": lambda folder, _: _say_all(compare_peers(folder)),
     "generate": lambda *_: _say_all(measure_generation()),
+    "download": lambda folder, _: _say_all(measure_downloads(folder)),
     "loader": lambda folder, _: _say_all(measure_loading(folder)),
     "report": lambda folder, chosen: _say_all(measure_report(folder, chosen.rows)),
     "step": lambda folder, chosen: _say_all(measure_step(folder, chosen.size)),
