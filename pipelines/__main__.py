@@ -13,15 +13,19 @@ from pipelines.audit_plan import AuditPlan, plan_audit
 from pipelines.build_index import IndexPlan, build_index, merge_indexes
 from pipelines.captions_page import write_captions_page
 from pipelines.certificate import table
+from pipelines.crawl import plan_extract
 from pipelines.explain import explain
+from pipelines.extract import funnel
 from pipelines.hashes import MIN_QUALITY
 from pipelines.index import NAME
 from pipelines.inputs import InputError
 from pipelines.local import WorkerError
 from pipelines.plan import Plan, plan_decide, plan_filter, plan_materialise, read_recipe
-from pipelines.run import run_decide, run_filter, run_materialise, run_recaption
+from pipelines.run import run_decide, run_extract, run_filter, run_materialise, run_recaption
 from pipelines.sample import write_sample
 from recaption.choice import account
+from recaption.files import read_json
+from recaption.manifest import NAME as MANIFEST
 from recaption.manifest import ManifestError, read_manifest
 from recaption.settings import read_settings
 
@@ -70,6 +74,19 @@ def _sample(options: argparse.Namespace, _: Sequence[str]) -> None:
     except ValueError as error:
         raise RecipeError(str(error)) from None
     _say(f"{sum(kinds.values()):,} pairs of {len(kinds)} kinds in {options.output}")
+
+
+def _extract(options: argparse.Namespace, beam: Sequence[str]) -> None:
+    named = any(option.startswith("--runner") for option in beam)
+    plan = plan_extract(
+        options.input,
+        options.output,
+        base_url=options.base_url,
+        workers=options.workers,
+        carrier="native" if named else "files",
+    )
+    run_extract(plan, beam, overwrite=options.overwrite)
+    _say(funnel(read_json(plan.run.home / MANIFEST)))
 
 
 def _filter(options: argparse.Namespace, beam: Sequence[str]) -> None:
@@ -205,6 +222,7 @@ def _say(text: str) -> None:
 
 
 _JOBS = {
+    "extract": _extract,
     "filter": _filter,
     "decide": _decide,
     "recaption": _recaption,

@@ -10,6 +10,7 @@ from recaption.command_line import Parser
 _EXAMPLES = """\
 examples:
   python -m pipelines sample --output sample
+  python -m pipelines extract --input 'crawl/*.warc.wat.gz' --output pairs
   python -m pipelines filter --input sample --output out/sample --recipe align
   python -m pipelines filter --input crawl --output out --recipe mine.toml --dry-run
   python -m pipelines filter --input crawl --output out -- --runner=FlinkRunner
@@ -31,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     jobs = root.add_subparsers(title="jobs", required=True, metavar="JOB", dest="job")
+    _add_extract(jobs)
     _add_filter(jobs)
     _add_decide(jobs)
     _add_recaption(jobs)
@@ -41,6 +43,30 @@ def parser() -> argparse.ArgumentParser:
     _add_audit(jobs)
     _add_sample(jobs)
     return root
+
+
+def _add_extract(jobs: Any) -> None:
+    job = jobs.add_parser("extract", help="find the images of a crawl that have an alt-text")
+    job.description = (
+        "Extract the images with an alt-text from a crawl, as parquet that filter and img2dataset "
+        "read. Beam's own options follow after --."
+    )
+    job.add_argument(
+        "--input",
+        required=True,
+        metavar="PATH",
+        help="WARC, WAT or HTML files, gzipped or not: a folder, file or glob",
+    )
+    _add_output(job)
+    job.add_argument(
+        "--base-url",
+        metavar="URL",
+        help="where HTML files come from: the URL of the folder that holds them",
+    )
+    job.add_argument(
+        "--overwrite", action="store_true", help="replace what another run left in the output"
+    )
+    _add_workers(job)
 
 
 def _add_filter(jobs: Any) -> None:
@@ -55,7 +81,7 @@ def _add_filter(jobs: Any) -> None:
         metavar="PATH",
         help="img2dataset shards, parquet metadata or parquet with images: a folder, file or glob",
     )
-    job.add_argument("--output", required=True, type=Path, metavar="DIR", help="where results go")
+    _add_output(job)
     _add_recipe(job)
     job.add_argument(
         "--dry-run", action="store_true", help="check everything, print the plan, stop"
@@ -218,6 +244,12 @@ def _cores() -> int:
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _add_output(job: argparse.ArgumentParser) -> None:
+    job.add_argument(
+        "--output", "--out", required=True, type=Path, metavar="DIR", help="where results go"
+    )
 
 
 def _add_from(job: argparse.ArgumentParser) -> None:

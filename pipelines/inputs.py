@@ -80,7 +80,7 @@ def find_shards(
         InputError: There is nothing to read, or a file is not what its name says.
         RecipeError: A column of the recipe is missing.
     """
-    root, found = _paths(source)
+    root, found = find_files(source)
     paths = [path for path in found if not path.resolve().is_relative_to(exclude.resolve())]
     if found and not paths:
         raise InputError(
@@ -113,8 +113,12 @@ def find_shards(
     return root, shards
 
 
-def _paths(source: str) -> tuple[Path, list[Path]]:
-    """Return the folder that names are relative to, and the files."""
+def find_files(source: str) -> tuple[Path, list[Path]]:
+    """Return the folder that names are relative to, and the files of a folder, a file or a glob.
+
+    Raises:
+        InputError: There is nothing, or nothing that can be read.
+    """
     path = Path(source).absolute()
     try:
         if path.is_dir():

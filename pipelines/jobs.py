@@ -5,7 +5,19 @@ from typing import Any
 
 import apache_beam as beam
 
-from pipelines import captions, count, decide, duplicates, lookup, measure, near_groups, rank, write
+from pipelines import (
+    captions,
+    count,
+    decide,
+    duplicates,
+    extract,
+    lookup,
+    measure,
+    near_groups,
+    rank,
+    write,
+)
+from pipelines.crawl import ExtractRun
 from pipelines.exchange import Run, Stage
 from pipelines.transforms import AddUp, Do
 
@@ -32,6 +44,8 @@ WRITE_CAPTIONS = Stage("WriteCaptions", captions.write_captions, "merged")
 DECIDE = Stage("Decide", decide.decide_shard, sends=("subset",))
 MERGE_SUBSET = Stage("MergeSubset", decide.merge_subset, "subset")
 MATERIALISE = Stage("Materialise", write.write_shard)
+EXTRACT = Stage("Extract", extract.extract_part, sends=("pairs",))
+MERGE_EXTRACTED = Stage("MergeExtracted", extract.merge_pairs, "pairs")
 
 
 def filter_corpus(shards: beam.PCollection, run: Run) -> beam.PCollection:
@@ -102,6 +116,19 @@ def materialise_corpus(shards: beam.PCollection, run: Run) -> beam.PCollection:
     written = (shards | Do(run, MATERIALISE))["results"]
     return _once(written) | "Sizes" >> beam.Map(
         lambda _, done: write.write_sizes(run, done), beam.pvalue.AsIter(written)
+    )
+
+
+def extract_corpus(parts: beam.PCollection, run: ExtractRun) -> beam.PCollection:
+    """Extract the pairs of a crawl: from its parts to the manifest's path."""
+    extracted = parts | Do(run, EXTRACT)
+    merged = extracted["pairs"] | Do(run, MERGE_EXTRACTED)
+    return (
+        [extracted["results"], merged["results"]]
+        | "AllFacts" >> beam.Flatten()
+        | beam.Values()
+        | "AddUp" >> beam.CombineGlobally(AddUp())
+        | "Write" >> beam.Map(extract.finish, run)
     )
 
 

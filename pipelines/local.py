@@ -16,7 +16,7 @@ from typing import Any
 from tqdm import tqdm
 
 from pipelines import images
-from pipelines.exchange import Run, Stage, item_name, perform
+from pipelines.exchange import Exchange, Stage, item_name, perform
 from pipelines.inputs import Shard
 
 _log = logging.getLogger("altmill")
@@ -27,7 +27,7 @@ class WorkerError(RuntimeError):
     """A worker process was killed, and again when it was alone."""
 
 
-def perform_all(run: Run, stage: Stage, items: Sequence[Any]) -> Iterator[tuple[str, Any]]:
+def perform_all(run: Exchange, stage: Stage, items: Sequence[Any]) -> Iterator[tuple[str, Any]]:
     """Run a task on every item; yield each item's name and result as they end."""
     progress = _Progress(stage.name, items)
     left = {item_name(item): item for item in items}
@@ -49,7 +49,7 @@ def perform_all(run: Run, stage: Stage, items: Sequence[Any]) -> Iterator[tuple[
     progress.close()
 
 
-def _attempt(run: Run, stage: Stage, items: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+def _attempt(run: Exchange, stage: Stage, items: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     shards = any(isinstance(item, Shard) for item in items.values())  # may hold hostile images
     if run.workers == 1 or (len(items) <= 1 and not shards):
         for name, item in list(items.items()):
@@ -68,7 +68,7 @@ def _attempt(run: Run, stage: Stage, items: dict[str, Any]) -> Iterator[tuple[st
             future.cancel()
 
 
-def _alone(run: Run, stage: Stage, item: Any) -> Any:
+def _alone(run: Exchange, stage: Stage, item: Any) -> Any:
     with ProcessPoolExecutor(1, get_context("spawn"), _start_careful_worker) as pool:
         try:
             return pool.submit(perform, run, stage, item).result()

@@ -5,13 +5,14 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from filters.rule import RecipeError
+from pipelines.crawl import LEFT_BY_EXTRACT, ExtractPlan
 from pipelines.exchange import Run
 from pipelines.plan import Plan
 from recaption.choice import STATISTICS
@@ -44,12 +45,33 @@ def run_filter(plan: Plan, options: Sequence[str] = (), *, overwrite: bool = Fal
 
     with _locked(plan.run.home):
         if _is_complete(plan):
-            _log.info("%s is complete already: same recipe, input and code", plan.run.home)
             return
-        _prepare(plan, overwrite=overwrite)
+        _prepare(plan, _LEFT_BY_RUN, overwrite=overwrite)
         seconds = _time(lambda: _go(plan.shards, partial(filter_corpus, run=plan.run), options))
         state = {"plan": plan.digest, "seconds": round(seconds, 1), "workers": plan.run.workers}
         write_json(plan.run.home / _STATE, state)
+        shutil.rmtree(plan.run.work)
+
+
+def run_extract(plan: ExtractPlan, options: Sequence[str] = (), *, overwrite: bool = False) -> None:
+    """Extract the pairs of a crawl.
+
+    Args:
+        plan: From `plan_extract`.
+        options: Beam's.
+        overwrite: Replace another run's results in the output folder.
+
+    Raises:
+        ManifestError: The output folder holds another run, or somebody is writing to it.
+    """
+    from pipelines.jobs import extract_corpus
+
+    with _locked(plan.run.home):
+        if _is_complete(plan):
+            return
+        _prepare(plan, LEFT_BY_EXTRACT, overwrite=overwrite)
+        seconds = _time(lambda: _go(plan.parts, partial(extract_corpus, run=plan.run), options))
+        write_json(plan.run.home / _STATE, {"plan": plan.digest, "seconds": round(seconds, 1)})
         shutil.rmtree(plan.run.work)
 
 
@@ -177,24 +199,27 @@ def _locked(output: Path) -> Iterator[None]:
         os.close(folder)
 
 
-def _is_complete(plan: Plan) -> bool:
+def _is_complete(plan: Plan | ExtractPlan) -> bool:
     state = plan.run.home / _STATE
-    return (
+    complete = (
         (plan.run.home / NAME).is_file()
         and state.is_file()
         and read_json(state).get("plan") == plan.digest
     )
+    if complete:
+        _log.info("%s is complete already: same recipe, input and code", plan.run.home)
+    return complete
 
 
-def _prepare(plan: Plan, *, overwrite: bool) -> None:
-    """Make way for a run, or let it go on where it stopped."""
+def _prepare(plan: Plan | ExtractPlan, names: Iterable[str], *, overwrite: bool) -> None:
+    """Make way for a run that leaves files of these names, or let it go on where it stopped."""
     begun = plan.run.work / "plan.json"
     if begun.is_file() and read_json(begun) == plan.digest:
         _log.info("going on with the unfinished run in %s", plan.run.home)
         for path in plan.run.home.rglob(".*.tmp"):  # of processes that were killed
             path.unlink(missing_ok=True)
         return
-    left = [plan.run.home / name for name in (*_LEFT_BY_RUN, _STATE)]
+    left = [path for name in (*names, _STATE) for path in plan.run.home.glob(name)]
     left = [path for path in (*left, begun) if path.exists()]
     if left and not overwrite:
         raise ManifestError(
