@@ -13,13 +13,13 @@ from typing import Any
 import brotli
 from fastwarc.warc import ArchiveIterator, WarcRecordType
 
-from pipelines.charset import decode
+from pipelines.charset import charset_in, decode
 from pipelines.img_tags import Found, PageError, images_in_html, images_in_links
 
 MAX_PAGE_BYTES = 5 << 20
 """Longer pages are cut here, as Common Crawl cuts them."""
 MAX_RECORD_BYTES = 16 << 20
-"""Of a WAT record: the links of a page."""
+"""More of a record, of WAT the links of a page, is not read."""
 
 _HTML_TYPES = {"text/html", "application/xhtml+xml"}
 _GZIP = b"\x1f\x8b"
@@ -73,17 +73,20 @@ def read_archive(path: Path) -> Iterator[Outcome]:
                 read = _reader_of(record)
                 if read is None:
                     continue
+                content = record.reader.read(MAX_RECORD_BYTES + 1)
                 try:
-                    page = read(record)
+                    page = read(record, content)
                 except PageError as error:
                     yield error
                 else:
                     yield from [page] if page else []
-    except (OSError, ValueError) as error:
+                if len(content) < min(record.content_length, MAX_RECORD_BYTES + 1):
+                    yield Damage("a record is shorter than it says")
+    except OSError as error:
         yield Damage(str(error))
 
 
-def _reader_of(record: Any) -> Callable[[Any], Page | None] | None:
+def _reader_of(record: Any) -> Callable[[Any, bytes], Page | None] | None:
     """Return what reads a record; None if it is no page's."""
     if record.record_type != WarcRecordType.metadata:
         return _read_response
@@ -91,7 +94,7 @@ def _reader_of(record: Any) -> Callable[[Any], Page | None] | None:
     return _read_links if kind.startswith("application/json") else None
 
 
-def _read_response(record: Any) -> Page:
+def _read_response(record: Any, body: bytes) -> Page:
     """Read the page of a response, or of a resource, which has no HTTP header."""
     http = record.http_headers
     if http is not None and not 200 <= (http.status_code or 0) < 300:
@@ -100,13 +103,14 @@ def _read_response(record: Any) -> Page:
     kind = _content_type(record, headers)
     if kind and kind not in _HTML_TYPES:
         raise PageError("not_html")
-    body = record.reader.read(MAX_PAGE_BYTES + 1)
-    cut = len(body) > MAX_PAGE_BYTES or bool(record.headers.get("WARC-Truncated"))
+    short = len(body) < record.content_length
+    cut = short or bool(record.headers.get("WARC-Truncated"))
     body = _undo_codings(body, headers)
     if not kind and not _is_markup(body):
         raise PageError("not_html")
     url = (record.headers.get("WARC-Target-URI") or "").strip("<>") or None
-    page = _page(body, url, record.http_charset, headers.get("content-language", ""))
+    charset = charset_in(headers.get("content-type", "").encode("latin1", "replace"))
+    page = _page(body, url, charset, headers.get("content-language", ""))
     page.cut |= cut
     return page
 
@@ -118,9 +122,8 @@ def _content_type(record: Any, headers: dict[str, str]) -> str:
     return str(declared).partition(";")[0].strip().lower()
 
 
-def _read_links(record: Any) -> Page | None:
+def _read_links(_: Any, content: bytes) -> Page | None:
     """Read what a WAT record has of a page; None if it is of a request or of the crawl."""
-    content = record.reader.read(MAX_RECORD_BYTES + 1)
     if len(content) > MAX_RECORD_BYTES:
         raise PageError("too_large")
     try:
@@ -141,7 +144,7 @@ def _read_links(record: Any) -> Page | None:
         raise error if isinstance(error, PageError) else PageError("not_json") from None
 
 
-def _page(body: bytes, url: str | None, charset: str | None = None, language: str = "") -> Page:
+def _page(body: bytes, url: str | None, charset: str = "", language: str = "") -> Page:
     decoded = decode(body[:MAX_PAGE_BYTES], charset)
     found = images_in_html(decoded.html, url, language or "")
     return Page(found, decoded.encoding, decoded.told_by, cut=len(body) > MAX_PAGE_BYTES)

@@ -41,7 +41,7 @@ class Decoded(NamedTuple):
     """`bom`, `http`, `meta`, `bytes` (they are UTF-8), or `nothing`."""
 
 
-def decode(body: bytes, http_label: str | None = None) -> Decoded:
+def decode(body: bytes, http_label: str = "") -> Decoded:
     """Bring a page to UTF-8; bytes that its encoding does not have become U+FFFD."""
     encoding, told_by = _declared(body, http_label)
     for mark, name in _BOMS:
@@ -59,7 +59,7 @@ def decode(body: bytes, http_label: str | None = None) -> Decoded:
     return Decoded(text.encode("utf-8", "replace"), encoding, told_by)
 
 
-def _declared(body: bytes, http_label: str | None) -> tuple[str, str]:
+def _declared(body: bytes, http_label: str) -> tuple[str, str]:
     """Return the encoding that a page declares, and where; empty if it does not."""
     for mark, name in _BOMS:
         if body.startswith(mark):
@@ -81,7 +81,7 @@ def prescan(head: bytes) -> str:
             if name := _of_meta(attributes):
                 return name
     xml = _XML.match(head)
-    return _effective(xml[2]) if xml else ""
+    return _effective(xml[2].decode("latin1")) if xml else ""
 
 
 def _metas(head: bytes) -> Iterator[dict[bytes, bytes]]:
@@ -114,16 +114,21 @@ def _attributes(head: bytes, at: int) -> tuple[dict[bytes, bytes], int]:
 
 def _of_meta(attributes: dict[bytes, bytes]) -> str:
     if b"charset" in attributes:
-        return _effective(attributes[b"charset"])
+        return _effective(attributes[b"charset"].decode("latin1"))
     if attributes.get(b"http-equiv") != b"content-type":
         return ""
-    found = _CHARSET.search(attributes.get(b"content", b""))
-    return _effective(next(filter(None, found.groups()), b"")) if found else ""
+    return _effective(charset_in(attributes.get(b"content", b"")))
 
 
-def _effective(label: bytes) -> str:
+def charset_in(content_type: bytes) -> str:
+    """Return the label of an encoding in a content type; empty if there is none."""
+    found = _CHARSET.search(content_type)
+    return next(filter(None, found.groups()), b"").decode("latin1") if found else ""
+
+
+def _effective(label: str) -> str:
     """Return the encoding of a label within a page, which cannot be UTF-16; empty if unknown."""
-    encoding = webencodings.lookup(label.decode("ascii", "replace"))
+    encoding = webencodings.lookup(label)
     if encoding is None:
         return ""
     name = str(encoding.name)

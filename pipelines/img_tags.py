@@ -230,7 +230,7 @@ def _texts_around(root: Any, imgs: Sequence[Any], unseen: Sequence[Any]) -> list
     for element in unseen:
         element.text = None
     for img in imgs:
-        img.tail = _MARK + (img.tail or "")
+        img.text = _MARK  # which nothing else can be inside it
     texts = etree.tostring(root, method="text", encoding="unicode").split(_MARK)
     if len(texts) != len(imgs) + 1:
         return [""] * len(imgs)  # the page has the mark itself

@@ -167,6 +167,10 @@ def test_a_declared_size_is_in_pixels(declared: str, size: int | None) -> None:
     assert pixels(declared) == size
 
 
+def test_control_characters_around_an_image_are_white_space() -> None:
+    assert only("a\x01 \x02<img src=x alt=c>\x03b\x0b\uffff").text_around == "a b \uffff"
+
+
 def test_a_page_with_the_mark_itself_has_no_text_around_its_images() -> None:
     assert only("a \ufdd0 b <img src=x alt=c> d").text_around == ""
 
