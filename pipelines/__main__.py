@@ -115,8 +115,8 @@ def _decide(options: argparse.Namespace, beam: Sequence[str]) -> None:
 
 def _materialise(options: argparse.Namespace, beam: Sequence[str]) -> None:
     output = getattr(options, "from")
-    sizes = run_materialise(plan_materialise(output, workers=options.workers), beam)
-    _say(f"{sum(sizes.values()):,} pairs in {len(sizes):,} shards in {output / 'shards'}")
+    folder, sizes = run_materialise(plan_materialise(output, workers=options.workers), beam)
+    _say(f"{sum(sizes.values()):,} pairs in {len(sizes):,} shards in {folder}")
 
 
 def _recaption(options: argparse.Namespace, beam: Sequence[str]) -> None:

@@ -121,7 +121,8 @@ def _add_report(jobs: Any) -> None:
 def _add_materialise(jobs: Any) -> None:
     job = jobs.add_parser("materialise", help="write the pairs that stay as tar shards")
     job.description = (
-        "Write the pairs that stay as tar shards, with the captions that were chosen for them."
+        "Write the pairs that stay as tar shards, with the captions that were chosen for them; of "
+        "metadata alone, as the parquet that is to be downloaded."
     )
     _add_from(job)
     _add_workers(job)

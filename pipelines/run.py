@@ -24,7 +24,17 @@ from recaption.settings import Settings
 _log = logging.getLogger("altmill")
 
 _LEFT_BY_RUN = (
-    *("columns", "decisions", "tables", "shards", "captions", "report", "audit", "subset.npy"),
+    *(
+        "columns",
+        "decisions",
+        "tables",
+        "shards",
+        "download",
+        "captions",
+        "report",
+        "audit",
+        "subset.npy",
+    ),
     NAME,
 )
 _STATE = "run.json"
@@ -96,7 +106,16 @@ def run_decide(plan: Plan, options: Sequence[str] = ()) -> None:
         _go(plan.shards, build, options)
         _remove(plan.run.home / _STATE)  # what is there is no longer the filter run's
         merged = "tables/merged_captions"
-        for name in ("decisions", "subset.npy", "shards", merged, "report", "audit", NAME):
+        for name in (
+            "decisions",
+            "subset.npy",
+            "shards",
+            "download",
+            merged,
+            "report",
+            "audit",
+            NAME,
+        ):
             new, place = plan.run.output / name, plan.run.home / name
             if not new.is_file():  # a file is replaced at once: there is a manifest at any time
                 _remove(place)
@@ -106,17 +125,21 @@ def run_decide(plan: Plan, options: Sequence[str] = ()) -> None:
         shutil.rmtree(plan.run.home / "_work")
 
 
-def run_materialise(plan: Plan, options: Sequence[str] = ()) -> dict[str, int]:
-    """Write the pairs that stay as shards; return how many are in each."""
+def run_materialise(plan: Plan, options: Sequence[str] = ()) -> tuple[Path, dict[str, int]]:
+    """Write the pairs that stay; return the folder, and how many are in each file."""
     from pipelines.jobs import materialise_corpus
+    from pipelines.write import LISTS, SHARDS, SIZES
 
     with _locked(plan.run.home):
         shutil.rmtree(plan.run.work, ignore_errors=True)
-        _remove(plan.run.home / "shards")
+        for folder in (SHARDS, LISTS):
+            _remove(plan.run.home / folder)
         _go(plan.shards, partial(materialise_corpus, run=plan.run), options)
         shutil.rmtree(plan.run.work)
-    sizes: dict[str, int] = read_json(plan.run.home / "shards" / "sizes.json")
-    return sizes
+    (path,) = (
+        path for folder in (SHARDS, LISTS) for path in plan.run.home.glob(f"{folder}/{SIZES}")
+    )
+    return path.parent, read_json(path)
 
 
 def run_recaption(

@@ -29,6 +29,9 @@ from recaption.captions import DECIDED_BY, captions_path, note_of, winners_of
 from recaption.files import replacing, write_json
 from recaption.manifest import NAME
 
+SHARDS, LISTS, SIZES = "shards", "download", "sizes.json"
+"""Where kept pairs go, and those of metadata alone; and what says how many."""
+
 _EXTENSIONS = {"JPEG": "jpg", "MPO": "jpg"}
 MERGED = "merged_captions"
 """What a kept sample calls the captions of its copies."""
@@ -38,6 +41,7 @@ _CHOICE = (
     *("re_caption", "re_itc", "re_itm", "captioner"),
 )
 """What a sample says of its captions, by Recap-DataComp's names: the raw and the synthetic one."""
+_OF_IMAGES = ["key", "width", "height", "sha256"]
 _OURS = ("uid", "url", "caption", "key", "width", "height", "sha256")
 _SAFE_KEY = re.compile(r"[\w-]+(/[\w-]+)*")
 
@@ -47,10 +51,13 @@ def write_shard(run: Run, shard: Shard, _: Iterator[pa.RecordBatch], __: Send) -
 
     Pairs that were given captions are those, and have those, that were chosen.
     Image bytes are those of the input, and so are keys, but for those that a tar reader would cut
-    at a dot.  The input's other columns are in the json and in the parquet.
+    at a dot.  The input's other columns are in the json and in the parquet.  Of metadata alone, it
+    is the parquet that is left, without what is known of images: what img2dataset is to download.
     """
-    folder = run.output / "shards"
     kept, at = _kept(run, shard)
+    if shard.kind == "metadata":
+        return _write_list(run, shard, kept.drop_columns([*_INTERNAL, *_OF_IMAGES]))
+    folder = run.output / SHARDS
     fields = {} if shard.parquet else read_fields(shard)
     with (
         replacing(folder / f"{shard.name}.tar") as temporary,
@@ -70,7 +77,14 @@ def write_shard(run: Run, shard: Shard, _: Iterator[pa.RecordBatch], __: Send) -
     with parquet_writer(folder / f"{shard.name}.parquet", kept.schema) as sink:
         sink.write_table(kept)
     write_stats(folder / f"{shard.name}_stats.json", {"success": len(kept)})
-    return {"sizes": {f"{shard.name}.tar": len(kept)}}
+    return {"sizes": {f"{SHARDS}/{shard.name}.tar": len(kept)}}
+
+
+def _write_list(run: Run, shard: Shard, kept: pa.Table) -> dict[str, Any]:
+    if len(kept):  # img2dataset fails at a file of none
+        with parquet_writer(run.output / LISTS / f"{shard.name}.parquet", kept.schema) as sink:
+            sink.write_table(kept)
+    return {"sizes": {f"{LISTS}/{shard.name}.parquet": len(kept)}}
 
 
 def _kept(run: Run, shard: Shard) -> tuple[pa.Table, NDArray[np.int64]]:
@@ -164,8 +178,11 @@ def finish(account: dict[str, Any], run: Run, *done: Iterable[tuple[str, Any]]) 
 def write_sizes(run: Run, done: Iterable[tuple[str, Any]]) -> str:
     """Write how many samples each shard has, of results of `write_shard` and others."""
     sizes: dict[str, int] = {}
+    folder = SHARDS
     for _, found in done:
-        sizes |= found.get("sizes", {})
-    path = run.output / "shards" / "sizes.json"
+        for place, size in found.get("sizes", {}).items():
+            folder, _, name = place.partition("/")
+            sizes[name] = size
+    path = run.output / folder / SIZES
     write_json(path, dict(sorted(sizes.items())))
     return str(path)
