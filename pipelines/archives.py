@@ -3,12 +3,15 @@
 Whatever is wrong with a page or an archive is said by a kind, and reading goes on where it can.
 """
 
+import gzip
 import json
+import os
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import brotli
 from fastwarc.warc import ArchiveIterator, WarcRecordType
@@ -22,6 +25,7 @@ MAX_RECORD_BYTES = 16 << 20
 """More of a record, of WAT the links of a page, is not read."""
 
 _HTML_TYPES = {"text/html", "application/xhtml+xml"}
+_TYPES = WarcRecordType.response | WarcRecordType.resource | WarcRecordType.metadata
 _GZIP = b"\x1f\x8b"
 _CHUNK = 1 << 16
 
@@ -65,33 +69,53 @@ def read_html(path: Path, page_url: str | None) -> Outcome:
 
 def read_archive(path: Path) -> Iterator[Outcome]:
     """Read the pages of a WARC or WAT file; a `Damage`, if there is one, is the last."""
-    types = WarcRecordType.response | WarcRecordType.resource | WarcRecordType.metadata
+    last = 0
     try:
         with path.open("rb") as file:
-            records = ArchiveIterator(file, record_types=types, auto_decode="none")
-            for record in records:
-                read = _reader_of(record)
-                if read is None:
-                    continue
-                content = record.reader.read(MAX_RECORD_BYTES + 1)
-                try:
-                    page = read(record, content)
-                except PageError as error:
-                    yield error
-                else:
-                    yield from [page] if page else []
-                if len(content) < min(record.content_length, MAX_RECORD_BYTES + 1):
-                    yield Damage("a record is shorter than it says")
+            for record in ArchiveIterator(file, record_types=_TYPES, auto_decode="none"):
+                last = record.stream_pos
+                page = _read_record(record)
+                if page:
+                    yield page
+            if not _is_whole(file, last):
+                yield Damage("it ends within a record")
     except OSError as error:
         yield Damage(str(error))
 
 
-def _reader_of(record: Any) -> Callable[[Any, bytes], Page | None] | None:
-    """Return what reads a record; None if it is no page's."""
+def _read_record(record: Any) -> Page | PageError | None:
+    """Read a page; None if the record is of something else."""
     if record.record_type != WarcRecordType.metadata:
-        return _read_response
-    kind = record.headers.get("Content-Type") or ""
-    return _read_links if kind.startswith("application/json") else None
+        read: Callable[[Any, bytes], Page | None] = _read_response
+    elif (record.headers.get("Content-Type") or "").startswith("application/json"):
+        read = _read_links
+    else:
+        return None
+    try:
+        return read(record, record.reader.read(MAX_RECORD_BYTES + 1))
+    except PageError as error:
+        return error
+
+
+def _is_whole(file: BinaryIO, last: int) -> bool:
+    """Say whether an archive ends where its last record, or one after that, does.
+
+    The iterator does not tell: a truncated record is to it a short one.
+    """
+    file.seek(0)
+    head = file.read(4)
+    if head.startswith(_GZIP):
+        file.seek(last)
+        file.seek(last if file.read(2) == _GZIP else 0)  # not every record is one of its own
+        with suppress(EOFError, OSError, zlib.error), gzip.GzipFile(fileobj=file) as content:
+            while content.read(_CHUNK):
+                pass
+            return True
+        return False
+    if head != b"WARC":
+        return True
+    file.seek(-4, os.SEEK_END)
+    return file.read() == b"\r\n\r\n"
 
 
 def _read_response(record: Any, body: bytes) -> Page:
