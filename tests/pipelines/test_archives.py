@@ -33,9 +33,8 @@ def told(path: Path) -> list[object]:
     said: list[object] = []
     for outcome in read_archive(path):
         if isinstance(outcome, Page):
-            said += [(image.url, image.text) for image in outcome.found.images] or [
-                outcome.found.kinds
-            ]
+            images = outcome.found.images
+            said += [(image.url, image.text) for image in images] or ["nothing"]
         else:
             said.append(str(outcome) if isinstance(outcome, PageError) else "damage")
     return said
