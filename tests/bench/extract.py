@@ -48,7 +48,8 @@ def measure_extraction(folder: Path) -> Iterator[str]:
         taken, found = min(_timed(way) for _ in range(repeats))
         first = first or taken
         same = "the same pairs" if found in (pairs, set()) else "OTHER PAIRS"
-        yield f"{name:<46}{len(bodies) / taken:>10,.0f} pages   ours is {taken / first:>5.1f}x  {same}"
+        rate = f"{len(bodies) / taken:>10,.0f} pages"
+        yield f"{name:<46}{rate}   ours is {taken / first:>5.1f}x  {same}"
 
 
 def _timed(way: Callable[[], Pairs]) -> tuple[float, Pairs]:
