@@ -57,7 +57,9 @@ def _add_extract(jobs: Any) -> None:
         metavar="PATH",
         help="WARC, WAT or HTML files, gzipped or not: a folder, file or glob",
     )
-    _add_output(job)
+    job.add_argument(
+        "--output", "--out", required=True, type=Path, metavar="DIR", help="where results go"
+    )
     job.add_argument(
         "--base-url",
         metavar="URL",
@@ -81,7 +83,7 @@ def _add_filter(jobs: Any) -> None:
         metavar="PATH",
         help="img2dataset shards, parquet metadata or parquet with images: a folder, file or glob",
     )
-    _add_output(job)
+    job.add_argument("--output", required=True, type=Path, metavar="DIR", help="where results go")
     _add_recipe(job)
     job.add_argument(
         "--dry-run", action="store_true", help="check everything, print the plan, stop"
@@ -245,12 +247,6 @@ def _cores() -> int:
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _add_output(job: argparse.ArgumentParser) -> None:
-    job.add_argument(
-        "--output", "--out", required=True, type=Path, metavar="DIR", help="where results go"
-    )
 
 
 def _add_from(job: argparse.ArgumentParser) -> None:
