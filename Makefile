@@ -1,9 +1,11 @@
 # make filter                      filter a small sample corpus, made here
 # make filter INPUT=... OUTPUT=... RECIPE=align    filter your own
+# make report FROM=out/sample      write a run's report again, and that of its captions
 # make recaption                   caption the sample, by models that are trained on it
 # make recaption INPUT=... CLEAN=... OUTPUT=... RECIPE=blip-base    caption your own
 # make train                       train a dual encoder on the sample, and evaluate it
 # make train DATA=... RUN=... RECIPE=vit-b16    train on your own
+# make simulate                    put the theory of synthetic captions to the test
 # make check test bench
 
 PYTHON ?= python3.11
@@ -14,6 +16,7 @@ CLEAN ?= sample-clean
 OUTPUT ?= out/$(notdir $(patsubst %/,%,$(INPUT)))
 DATA ?=
 RUN ?= runs/$(notdir $(patsubst %/,%,$(or $(DATA),$(INPUT))))
+FROM ?= $(OUTPUT)
 ARGS ?=
 
 BIN := $(VENV)/bin
@@ -23,13 +26,16 @@ RECAPTION := $(VENV)/.recaption
 TRAIN := $(VENV)/.train
 
 .DEFAULT_GOAL := help
-.PHONY: help filter recaption train check test bench clean
+.PHONY: help filter report recaption train simulate check test bench clean
 
 help:
 	@sed -n 's/^# //p' Makefile
 
 filter: $(CORE) $(if $(filter sample,$(INPUT)),sample-corpus)
 	$(BIN)/python -m pipelines filter --input $(INPUT) --output $(OUTPUT) --recipe $(RECIPE) $(ARGS)
+
+report: $(CORE)
+	$(BIN)/python -m pipelines report --from $(FROM)
 
 .PHONY: sample-corpus
 sample-corpus: $(CORE)
@@ -62,6 +68,9 @@ endif
 .PHONY: sample-test-corpus
 sample-test-corpus: $(CORE)
 	$(BIN)/python -m pipelines sample --output sample-test --rows 600 --seed 2 --clean
+
+simulate: $(TRAIN)
+	$(BIN)/python -m train simulate --out out/simulation $(ARGS)
 
 check: $(DEV)
 	$(BIN)/ruff format --check .

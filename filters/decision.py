@@ -1,6 +1,7 @@
 """Decide: the first broken rule of each row, and all broken ones."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,9 @@ SCHEMA = pa.schema(
     ]
 )
 """What `judge` returns.  `broken` has bit 0 for `intact` and bit i for the recipe's i-th rule."""
+
+
+_OK, _UNKNOWN = "ok", "unknown, so not broken"
 
 
 def all_rules(rules: Sequence[Rule]) -> list[Rule]:
@@ -50,3 +54,28 @@ def judge(columns: pa.RecordBatch, rules: Sequence[Rule]) -> pa.RecordBatch:
         )
         found["reason"] = pc.if_else(first, reasons, found["reason"])
     return pa.record_batch([*found.values(), pa.array(broken)], schema=SCHEMA)
+
+
+class Verdict(NamedTuple):
+    """What a rule says of a row, as a person reads it."""
+
+    rule: str
+    value: str | None
+    verdict: str
+    """The reason, `ok`, or that the value is unknown."""
+
+
+def verdicts_of(columns: pa.RecordBatch, rules: Sequence[Rule]) -> list[list[Verdict]]:
+    """Return what every rule says of each row, in the order of judging."""
+    told: list[list[Verdict]] = [[] for _ in range(len(columns))]
+    for rule in all_rules(rules):
+        answers = rule.knows_null or any(limit.op == "is null" for limit in rule.limits())
+        known = pc.is_valid(rule.values(columns)).to_pylist()
+        each = zip(
+            told, rule(columns).to_pylist(), rule.shown(columns).to_pylist(), known, strict=True
+        )
+        for row, reason, value, is_known in each:
+            fine = is_known or answers or rule.name == "language"
+            shown = value or ("none" if answers else None)
+            row.append(Verdict(rule.name, shown, reason or (_OK if fine else _UNKNOWN)))
+    return told

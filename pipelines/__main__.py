@@ -3,7 +3,7 @@
 import argparse
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from filters.rule import RecipeError
@@ -14,16 +14,27 @@ from pipelines.build_index import IndexPlan, build_index, merge_indexes
 from pipelines.captions_page import write_captions_page
 from pipelines.certificate import table
 from pipelines.crawl import plan_extract
+from pipelines.diff import compare_runs, described, differs
+from pipelines.diff_page import write_diff
+from pipelines.doctor import diagnose, told, told_as_json
 from pipelines.explain import explain
 from pipelines.extract import funnel
 from pipelines.hashes import MIN_QUALITY
 from pipelines.index import NAME
 from pipelines.inputs import InputError
 from pipelines.local import WorkerError
-from pipelines.plan import Plan, plan_decide, plan_filter, plan_materialise, read_recipe
+from pipelines.plan import (
+    Plan,
+    plan_decide,
+    plan_filter,
+    plan_materialise,
+    read_recipe,
+    restore_plan,
+)
 from pipelines.run import run_decide, run_extract, run_filter, run_materialise, run_recaption
 from pipelines.sample import write_sample
-from recaption.choice import account
+from pipelines.write import write_pages
+from recaption.choice import STATISTICS, account
 from recaption.files import read_json
 from recaption.manifest import NAME as MANIFEST
 from recaption.manifest import ManifestError, read_manifest
@@ -33,7 +44,11 @@ _ERRORS = (RecipeError, InputError, ManifestError, WorkerError, FileExistsError)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a job; return the exit code: 0, or 2 where one sentence on stderr says what is wrong."""
+    """Run a job; return the exit code.
+
+    It is 0, or 2 where one sentence on stderr says what is wrong; of `diff` and `doctor`, 1 where
+    they found something.
+    """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     at = arguments.index("--") if "--" in arguments else len(arguments)
     options = parser().parse_args(arguments[:at])
@@ -43,10 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     beam = logging.getLogger("apache_beam.runners.common")
     beam.setLevel(logging.CRITICAL)  # it logs what it raises
     try:
-        _JOBS[options.job](options, arguments[at + 1 :])
+        code = _JOBS[options.job](options, arguments[at + 1 :])
     except (*_ERRORS, OSError, RuntimeError, KeyboardInterrupt) as error:
         return _conclude_badly(error)
-    return 0
+    return code or 0
 
 
 def _conclude_badly(error: BaseException) -> int:
@@ -126,7 +141,10 @@ def _recaption(options: argparse.Namespace, beam: Sequence[str]) -> None:
 
 
 def _report(options: argparse.Namespace, _: Sequence[str]) -> None:
-    _say(f"report: {write_captions_page(getattr(options, 'from'))}")
+    output = getattr(options, "from")
+    _say(f"report: {write_pages(read_manifest(output), restore_plan(output).run)}")
+    if (output / "captions" / STATISTICS).exists():
+        _say(f"captions: {write_captions_page(output)}")
 
 
 def _index(options: argparse.Namespace, _: Sequence[str]) -> None:
@@ -181,6 +199,26 @@ def _explain(options: argparse.Namespace, _: Sequence[str]) -> None:
     _say(explain(options.uid, getattr(options, "from")))
 
 
+def _diff(options: argparse.Namespace, _: Sequence[str]) -> int:
+    found = compare_runs(options.a, options.b, options.workers)
+    _say(described(found))
+    if options.output:
+        _say(f"\nreport: {write_diff(found, options.output)}")
+    return int(differs(found))
+
+
+def _doctor(options: argparse.Namespace, _: Sequence[str]) -> int:
+    diagnosis = diagnose(
+        options.shards,
+        caption=options.caption,
+        sample=options.sample,
+        seed=options.seed,
+        workers=options.workers,
+    )
+    _say(told_as_json(diagnosis) if options.json else told(diagnosis))
+    return int(diagnosis.breaks_training)
+
+
 def _describe(plan: Plan) -> str:
     """Say what a run would do."""
     kinds = sorted({shard.kind for shard in plan.shards})
@@ -221,7 +259,7 @@ def _say(text: str) -> None:
     sys.stdout.write(text + "\n")
 
 
-_JOBS = {
+_JOBS: dict[str, Callable[[argparse.Namespace, Sequence[str]], int | None]] = {
     "extract": _extract,
     "filter": _filter,
     "decide": _decide,
@@ -231,6 +269,8 @@ _JOBS = {
     "index": _index,
     "audit": _audit,
     "explain": _explain,
+    "diff": _diff,
+    "doctor": _doctor,
     "sample": _sample,
 }
 

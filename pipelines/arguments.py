@@ -20,6 +20,8 @@ examples:
   python -m pipelines audit --from out --against indexes/coco
   python -m pipelines explain 0f3a... --from out
   python -m pipelines materialise --from out
+  python -m pipelines diff out other
+  python -m pipelines doctor 'shards/{00000..00099}.tar'
 """
 
 
@@ -39,6 +41,8 @@ def parser() -> argparse.ArgumentParser:
     _add_report(jobs)
     _add_materialise(jobs)
     _add_explain(jobs)
+    _add_diff(jobs)
+    _add_doctor(jobs)
     _add_index(jobs)
     _add_audit(jobs)
     _add_sample(jobs)
@@ -116,7 +120,7 @@ def _add_recaption(jobs: Any) -> None:
 
 
 def _add_report(jobs: Any) -> None:
-    job = jobs.add_parser("report", help="show what captions were chosen, before and after")
+    job = jobs.add_parser("report", help="write a run's pages again, and that of its captions")
     _add_from(job)
 
 
@@ -134,6 +138,49 @@ def _add_explain(jobs: Any) -> None:
     job = jobs.add_parser("explain", help="tell the whole story of one pair")
     job.add_argument("uid", metavar="UID", help="32 hexadecimal digits, as in decisions/")
     _add_from(job)
+
+
+def _add_diff(jobs: Any) -> None:
+    job = jobs.add_parser("diff", help="compare two runs, pair by pair")
+    job.description = (
+        "Compare two runs: rows by reason, the drift of each column, and the pairs whose verdict "
+        "changed. The exit code is that of diff: 0 if every pair has the same verdict in both, 1 "
+        "if not, and 2 if one cannot be read."
+    )
+    job.add_argument("a", type=Path, metavar="A", help="the output of a filter run")
+    job.add_argument("b", type=Path, metavar="B", help="that of another")
+    job.add_argument("--output", type=Path, metavar="DIR", help="write a page and JSON there, too")
+    _add_workers(job)
+
+
+def _add_doctor(jobs: Any) -> None:
+    job = jobs.add_parser("doctor", help="check shards before you train on them")
+    job.description = (
+        "Say in a line each what is wrong with shards. The exit code is 1 if something would stop "
+        "training or have it learn from nothing (error), 0 otherwise, and 2 if there is no shard."
+    )
+    job.add_argument(
+        "shards",
+        nargs="+",
+        metavar="SHARDS",
+        help="a folder, a file, a glob, or a pattern as of open_clip: 's/{00000..00099}.tar'",
+    )
+    job.add_argument(
+        "--caption",
+        default="txt",
+        metavar="NAME",
+        help="the member, or a parquet's column, with captions (default: %(default)s)",
+    )
+    job.add_argument(
+        "--sample",
+        type=_whole,
+        default=200,
+        metavar="N",
+        help="images to decode, over all shards (default: %(default)s)",
+    )
+    job.add_argument("--seed", type=int, default=0, help="of their choice; default: %(default)s")
+    job.add_argument("--json", action="store_true", help="print JSON")
+    _add_workers(job)
 
 
 def _add_index(jobs: Any) -> None:
@@ -214,8 +261,8 @@ def _add_recipe(job: argparse.ArgumentParser) -> None:
         "--recipe",
         default="align",
         metavar="NAME",
-        help="align, conceptual-captions, coyo, datacomp-basic, laion, or a TOML file "
-        "(default: %(default)s)",
+        help="align, conceptual-captions, coyo, datacomp-basic, laion, a TOML file, or a run's "
+        "manifest.json (default: %(default)s)",
     )
     job.add_argument(
         "--set",
@@ -240,6 +287,12 @@ def _add_workers(job: argparse.ArgumentParser) -> None:
 def _positive(text: str) -> int:
     if not (text.isdecimal() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"must be a number from 1 on, got {text!r}")
+    return int(text)
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a number from 0 on, got {text!r}")
     return int(text)
 
 

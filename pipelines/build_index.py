@@ -5,11 +5,8 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +15,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
 from filters.recipe import Embedding
 from filters.rule import RecipeError
@@ -28,7 +24,7 @@ from pipelines.hashes import BITS, MIN_QUALITY, VERSION, Grids, dihedral, hashes
 from pipelines.images import read_header
 from pipelines.index import BUCKETS, FORMAT, NAME, SCHEMA, describe, open_index
 from pipelines.inputs import InputError
-from pipelines.local import WorkerError, start_worker
+from pipelines.local import spread
 from pipelines.manifest import code_version
 from pipelines.sources import Part, find_images
 from pipelines.storage import ipc_writer
@@ -69,18 +65,10 @@ def build_index(plan: IndexPlan) -> dict[str, Any]:
     found: list[pa.RecordBatch] = []
     vectors: list[Vectors] = []
     bad: list[str] = []
-    try:
-        with ProcessPoolExecutor(plan.workers, get_context("spawn"), start_worker) as pool:
-            done = pool.map(read, parts)
-            for batch, rows, refused in tqdm(done, "Index", len(parts), disable=None):
-                found.append(batch)
-                vectors.append(rows)
-                bad += refused
-    except BrokenProcessPool:
-        raise WorkerError(
-            f"the index of {plan.source} must be built, but a process died at it; look for an "
-            "out-of-memory kill, and use fewer --workers"
-        ) from None
+    for batch, rows, refused in spread(read, parts, plan.workers, f"index of {plan.source}"):
+        found.append(batch)
+        vectors.append(rows)
+        bad += refused
     if bad and not plan.skip_bad:
         raise InputError(
             f"test images must be decodable, got {len(bad)} that are not: "

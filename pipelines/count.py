@@ -24,6 +24,9 @@ from pipelines.inputs import Shard
 from pipelines.rows import read_rows
 from pipelines.storage import ipc_writer
 
+SHARING = np.unique(np.round(2 ** np.arange(0, 48, 0.25))).astype(np.int64)
+"""Where bins of counts begin, a quarter of an octave wide, but for the first whole numbers."""
+
 _PAIRS = ("text_high", "text_low", "image_high", "image_low")
 
 
@@ -70,9 +73,12 @@ def merge_counts(
     high, low, counts = _columns(received, ("high", "low", "count"))
     batch = _summed(high, low, counts.astype(np.int64))
     shared = batch.filter(pc.greater(batch["count"], 1))
+    at = np.searchsorted(SHARING, batch["count"].to_numpy(), "right") - 1
+    sharing = {str(SHARING[i]): int(n) for i, n in enumerate(np.bincount(at)) if n}
     with ipc_writer(run.work / "lookup" / channel / f"{partition:05d}.arrow", batch.schema) as sink:
         sink.write_batch(shared)
-    return {"tables": {channel: {"distinct": len(batch), "shared": len(shared)}}}
+    counted = {"distinct": len(batch), "shared": len(shared)}
+    return {"tables": {channel: counted}, "sharing": {channel: sharing}}
 
 
 def hash128(texts: pa.StringArray) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:

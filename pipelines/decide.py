@@ -13,11 +13,13 @@ from filters.decision import SCHEMA, judge
 from pipelines import statistics
 from pipelines.duplicates import BATCH_ROWS, Found, uid_halves
 from pipelines.exchange import Run, Send
+from pipelines.hosts import send_hosts
 from pipelines.inputs import Shard
 from pipelines.measure import columns_path
-from pipelines.schema import COLUMNS, DECISIONS
+from pipelines.schema import COLUMNS, DECISIONS, PLACES
 from pipelines.statistics import Place
 from pipelines.storage import parquet_writer
+from pipelines.what_if import count_cells, grid_of
 from recaption.files import replacing
 
 SUBSET = np.dtype("u8,u8")
@@ -31,9 +33,9 @@ def decisions_path(output: Path, shard: str) -> Path:
 
 def decide_shard(run: Run, shard: Shard, _: Iterator[pa.RecordBatch], send: Send) -> dict[str, Any]:
     """Write a shard's decisions, send the uids that are kept, and return the statistics."""
-    rules = run.recipe.rules
+    rules, grid = run.recipe.rules, grid_of(run.recipe)
     found = Found(run, shard) if run.recipe.duplicate else None
-    empty = _with_copies(_empty(COLUMNS), None)
+    empty = add_places(_empty(COLUMNS), None)
     parts = [statistics.measure(empty, _empty(SCHEMA), rules, Place(shard.name, 0))]
     row = 0
     with (
@@ -41,7 +43,7 @@ def decide_shard(run: Run, shard: Shard, _: Iterator[pa.RecordBatch], send: Send
         pq.ParquetFile(columns_path(run.measured, shard.name)) as source,
     ):
         for measured in source.iter_batches(BATCH_ROWS):
-            columns = _with_copies(measured, found)
+            columns = add_places(measured, found)
             verdicts = judge(columns, rules)
             sink.write_batch(
                 pa.record_batch(
@@ -49,10 +51,14 @@ def decide_shard(run: Run, shard: Shard, _: Iterator[pa.RecordBatch], send: Send
                     schema=DECISIONS,
                 )
             )
-            kept = _halves(columns["uid"].filter(pc.is_null(verdicts["reason"])))
+            stays = pc.is_null(verdicts["reason"])
+            kept = _halves(columns["uid"].filter(stays))
             send("subset", kept, run.partition(kept["high"].to_numpy()))
+            send_hosts(run, columns["url"], stays, send)
             place = Place(shard.name, row)
             parts.append(statistics.measure(columns, verdicts, rules, place))
+            if grid.thresholds:
+                parts.append({"what_if": count_cells(grid, columns, verdicts)})
             row += len(columns)
     total = statistics.add(parts)
     reasons = dict(total["reasons"])
@@ -88,10 +94,13 @@ def _empty(schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist([], schema)
 
 
-def _with_copies(measured: pa.RecordBatch, found: Found | None) -> pa.RecordBatch:
-    """Add `duplicate_of` to the next batch of measured columns."""
-    copies = found.next()["duplicate_of"] if found else pa.nulls(len(measured), pa.string())
-    return measured.append_column("duplicate_of", copies)
+def add_places(measured: pa.RecordBatch, found: Found | None) -> pa.RecordBatch:
+    """Add to the next batch of measured columns the pair that stays in a row's place."""
+    copies = found.next() if found else None
+    for name, kind in PLACES.items():
+        values = copies[name] if copies else pa.nulls(len(measured), kind)
+        measured = measured.append_column(name, values)
+    return measured
 
 
 def _halves(uids: pa.StringArray) -> pa.RecordBatch:

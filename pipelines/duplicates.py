@@ -27,6 +27,7 @@ from pipelines.hashes import BITS, MIN_QUALITY, packed
 from pipelines.inputs import Shard
 from pipelines.measure import columns_path
 from pipelines.near_groups import groups_of, rule_of, send_hashes
+from pipelines.schema import PLACES
 from pipelines.storage import ipc_writer, join_parts, read_ipc
 from recaption.files import replacing
 
@@ -118,7 +119,7 @@ class Found:
         """Return the next batch's rows.
 
         Columns: `high` and `low`, the group; `stays`, whether it is the pair that stays of a group
-        with copies; and `duplicate_of`, the uid of the one that stays in a row's place.
+        with copies; and `PLACES`, the one that stays in a row's place.
         """
         keys = next(self._keys)
         known = np.flatnonzero(keys["known"].to_numpy(zero_copy_only=False))
@@ -130,10 +131,15 @@ class Found:
         self._row += len(keys)
         stays = np.zeros(len(keys), bool)
         stays[known[own]] = True
-        uids = np.full(len(keys), None, object)
-        uids[known[~own]] = self._uids(at[~own])
-        columns = [high, low, stays, pa.array(uids, pa.string())]
-        return pa.record_batch(columns, names=["high", "low", "stays", "duplicate_of"])
+        is_copy = np.isin(np.arange(len(keys)), known[~own])
+        where = pa.array(np.cumsum(is_copy) - 1, mask=~is_copy)
+        other = (self._uids(at[~own]), rows[1][~own], rows[0][~own])
+        columns = [
+            pa.array(values, kind).take(where)
+            for values, kind in zip(other, PLACES.values(), strict=True)
+        ]
+        names = ["high", "low", "stays", *PLACES]
+        return pa.record_batch([high, low, stays, *columns], names=names)
 
     def _find(self, high: NDArray[np.uint64], low: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Return the places of keys in the table; -1: it is not there."""

@@ -101,8 +101,8 @@ def perform_native(
     parcels: dict[str, list[Parcel]] = {channel: [] for channel in stage.sends}
 
     def send(channel: str, batch: pa.RecordBatch, partitions: NDArray[Any]) -> None:
-        cut = _cut(batch, partitions, run.partitions)
-        parcels[channel] += [(at, part) for at, part in enumerate(cut) if len(part)]
+        parts = cut(batch, partitions, run.partitions)
+        parcels[channel] += [(at, part) for at, part in enumerate(parts) if len(part)]
 
     return stage.task(run, item, received, send), parcels
 
@@ -117,7 +117,7 @@ def _received(run: Exchange, channel: str, partition: int) -> Iterator[pa.Record
         yield from read_ipc(path, run.partitions, partition)
 
 
-def _cut(batch: pa.RecordBatch, partitions: NDArray[Any], count: int) -> list[pa.RecordBatch]:
+def cut(batch: pa.RecordBatch, partitions: NDArray[Any], count: int) -> list[pa.RecordBatch]:
     """Cut a batch into one batch per partition, in order."""
     order = np.argsort(partitions, kind="stable")
     bounds = np.searchsorted(partitions[order], np.arange(count + 1))
@@ -137,5 +137,5 @@ class _FileOutbox(ExitStack):
         if channel not in self._sinks:
             path = self._run.work / "channels" / channel / f"{self._name}.arrow"
             self._sinks[channel] = self.enter_context(ipc_writer(path, batch.schema))
-        for part in _cut(batch, partitions, self._run.partitions):
+        for part in cut(batch, partitions, self._run.partitions):
             self._sinks[channel].write_batch(part)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from filters.decision import all_rules
+from filters.decision import all_rules, verdicts_of
 from filters.parsing import from_dict
 from filters.text import normalise, tokenise
 from pipelines import lookup, ngrams
@@ -70,12 +70,10 @@ def _story(row: pa.RecordBatch, place: str, output: Path, manifest: dict[str, An
     measured = {k: v for k, v in measured.items() if v is not None or k not in OF_HASHES}
     lines += ["", "measured", *_pairs(measured | {"error": values["error"] or "none"})]
     lines += ["", f"rules of recipe {manifest['recipe']['name']}, in the order of judging"]
-    for rule in all_rules(from_dict(manifest["recipe"], NAME).rules):
-        reason = rule(row)[0].as_py()
-        shown = rule.shown(row)[0].as_py() or ("none" if rule.knows_null else None)
-        known = rule.values(row)[0].is_valid or rule.knows_null or rule.name == "language"
-        said = reason or ("ok" if known else "unknown, so not broken")
-        lines.append(f"  {rule.name:<16} {rule.threshold:<36} {_cut(shown):<24} {said}")
+    rules = from_dict(manifest["recipe"], NAME).rules
+    for rule, said in zip(all_rules(rules), verdicts_of(row, rules)[0], strict=True):
+        shown = f"{rule.threshold:<36} {_cut(said.value):<24} {said.verdict}"
+        lines.append(f"  {rule.name:<16} {shown}")
     tables = manifest["tables"]
     lines += ["", "judged against"]
     lines += _pairs(

@@ -114,10 +114,10 @@ def find_shards(
 
 
 def find_files(source: str) -> tuple[Path, list[Path]]:
-    """Return the folder that names are relative to, and the files of a folder, a file or a glob.
+    """Return the folder that an input's names are relative to, and its files.
 
     Raises:
-        InputError: There is nothing, or nothing that can be read.
+        InputError: There is nothing, or it cannot be read.
     """
     path = Path(source).absolute()
     try:

@@ -11,6 +11,7 @@ from pipelines import (
     decide,
     duplicates,
     extract,
+    hosts,
     lookup,
     measure,
     near_groups,
@@ -20,6 +21,7 @@ from pipelines import (
 from pipelines.crawl import ExtractRun
 from pipelines.exchange import Run, Stage
 from pipelines.transforms import AddUp, Do
+from recaption.manifest import read_manifest
 
 READ = Stage("Read", count.read_shard, sends=("pairs", "ngrams"))
 COUNT_PAIRS = Stage("CountPairs", count.merge_pairs, "pairs", ("texts", "images"))
@@ -41,7 +43,8 @@ JOIN_KEPT = Stage("JoinKept", duplicates.join_kept)
 SEND_CAPTIONS = Stage("SendCaptions", captions.send_captions, sends=("captions",))
 MERGE_CAPTIONS = Stage("MergeCaptions", captions.merge_captions, "captions", ("merged",))
 WRITE_CAPTIONS = Stage("WriteCaptions", captions.write_captions, "merged")
-DECIDE = Stage("Decide", decide.decide_shard, sends=("subset",))
+DECIDE = Stage("Decide", decide.decide_shard, sends=("subset", "hosts"))
+MERGE_HOSTS = Stage("MergeHosts", hosts.merge_hosts, "hosts")
 MERGE_SUBSET = Stage("MergeSubset", decide.merge_subset, "subset")
 MATERIALISE = Stage("Materialise", write.write_shard)
 EXTRACT = Stage("Extract", extract.extract_part, sends=("pairs",))
@@ -93,6 +96,7 @@ def decide_corpus(
         facts, after = [*facts, *copies["facts"]], (copies["kept"],)
     decided = shards | Do(run, DECIDE, *after)
     subset = decided["subset"] | Do(run, MERGE_SUBSET)
+    facts = [*facts, (decided["hosts"] | Do(run, MERGE_HOSTS))["results"]]
     done, before = [subset["results"]], [decided["results"]]
     if run.recipe.duplicate and run.recipe.duplicate.merge_captions:
         merged = (shards | Do(run, SEND_CAPTIONS, *after))["captions"] | Do(run, MERGE_CAPTIONS)
@@ -114,8 +118,9 @@ def decide_corpus(
 def materialise_corpus(shards: beam.PCollection, run: Run) -> beam.PCollection:
     """Write the pairs that stay as shards: from a run's shards to the path of sizes.json."""
     written = (shards | Do(run, MATERIALISE))["results"]
-    return _once(written) | "Sizes" >> beam.Map(
-        lambda _, done: write.write_sizes(run, done), beam.pvalue.AsIter(written)
+    return _once(written) | "Describe" >> beam.Map(
+        lambda _, done: write.describe_shards(run, read_manifest(run.output), done),
+        beam.pvalue.AsIter(written),
     )
 
 

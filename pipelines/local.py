@@ -7,11 +7,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
-from typing import Any
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -21,6 +21,9 @@ from pipelines.inputs import Shard
 
 _log = logging.getLogger("altmill")
 _LOG_EVERY_S = 10.0
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
 
 
 class WorkerError(RuntimeError):
@@ -83,6 +86,27 @@ def _alone(run: Exchange, stage: Stage, item: Any) -> Any:
 @functools.cache
 def _pool(workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(workers, get_context("spawn"), start_worker)
+
+
+def spread(
+    task: Callable[[Item], Answer], items: Sequence[Item], workers: int, doing: str
+) -> Iterator[Answer]:
+    """Yield what a task makes of each item, in their order; several workers are processes.
+
+    Raises:
+        WorkerError: A process was killed.
+    """
+    if workers == 1:
+        yield from map(task, tqdm(items, doing, disable=None))
+        return
+    try:
+        with ProcessPoolExecutor(workers, get_context("spawn"), start_worker) as pool:
+            yield from tqdm(pool.map(task, items), doing, len(items), disable=None)
+    except BrokenProcessPool:
+        raise WorkerError(
+            f"{doing} must come to its end, but a process died at it; look for an out-of-memory "
+            "kill, and use fewer --workers"
+        ) from None
 
 
 def _start_careful_worker() -> None:

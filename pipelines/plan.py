@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
+import tomli_w
 
 from filters.parsing import from_dict, parse
 from filters.recipe import SECTIONS, Recipe
@@ -55,11 +56,14 @@ class Plan:
 
 
 def read_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
-    """Read a recipe: a preset's name, or a path.
+    """Read a recipe: a preset's name, a path, or the manifest of a run, whose recipe it is.
 
     Raises:
         RecipeError: There is no such recipe, or it is wrong.
     """
+    if Path(name).name == NAME:
+        recipe = read_manifest(Path(name).parent)["recipe"]
+        return parse(tomli_w.dumps(recipe), name, tuple(changes))
     return parse(read_recipe_text("pipelines", name), name, tuple(changes))
 
 
@@ -138,11 +142,21 @@ def plan_materialise(output: Path, *, workers: int) -> Plan:
         ManifestError: `output` holds no complete run.
         RecipeError: The run had no images.
     """
+    plan = restore_plan(output, workers=workers)
+    _check(replace(plan.run.recipe, materialise=True), plan.shards)
+    return plan
+
+
+def restore_plan(output: Path, *, workers: int = 1) -> Plan:
+    """Return the plan of a complete run.
+
+    Raises:
+        ManifestError: `output` holds none.
+    """
     manifest = read_manifest(output)
     recipe = from_dict(manifest["recipe"], str(output / NAME))
     root = Path(manifest["input"])
     shards = [Shard.restored(shard, root) for shard in manifest["shards"]]
-    _check(replace(recipe, materialise=True), shards)
     run = Run(
         source=root,
         output=output,
@@ -175,11 +189,15 @@ def _check(recipe: Recipe, shards: Sequence[Shard]) -> None:
         )
     _check_duplicates(recipe, shards)
     for rule in recipe.rules:
-        _check_bounds(rule, recipe)
+        check_rule(rule, recipe)
 
 
-def _check_bounds(rule: Rule, recipe: Recipe) -> None:
-    """Check that a rule asks for no more than is measured."""
+def check_rule(rule: Rule, recipe: Recipe) -> None:
+    """Check that a rule asks for no more than is measured.
+
+    Raises:
+        RecipeError: It does.
+    """
     if rule.column in RADII:
         radius = getattr(recipe.test_sets, RADII[rule.column])
         if any(limit.broken(pa.array([radius + 1]))[0].as_py() for limit in rule.limits()):

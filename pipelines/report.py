@@ -6,13 +6,12 @@ open web, so each text is cut, its invisible characters are spelt out, and it is
 """
 
 import hashlib
-import operator
+import re
 import shlex
 from base64 import b64encode
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import jinja2
@@ -20,25 +19,28 @@ import vl_convert
 from markupsafe import Markup
 
 from pipelines import charts
-from pipelines.page import count, inert, pages, share
+from pipelines.page import count, inert, pages
+from pipelines.report_charts import LABEL_CHARACTERS, beyond, draw, needs
+from pipelines.schema import COLUMNS, OF_HASHES
+from pipelines.shard_table import judge_shards
 from recaption.files import write_text
 
 Summary = dict[str, Any]
 
-LABEL_CHARACTERS = 48
-MAX_CATEGORIES = 20
 MAX_SHARD_ROWS = 1000
-OUTLIER_MADS = 3
-COMPARE = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
+MAX_EXAMPLES = 200
+MAX_BYTES = 5_000_000
+"""Of the page, so that it can be mailed."""
 NOTHING: Summary = (
     {"rows_in": 0, "kept": 0}
     | dict.fromkeys(("title", "input", "recipe_toml", "recipe_digest", "code_version"), "")
     | {part: [] for part in ("rules", "masks", "top_texts", "top_images", "shards")}
     | {part: [] for part in ("warnings", "notes")}
     | {part: {} for part in ("dropped", "histograms", "categories", "ngrams", "examples")}
+    | {part: {} for part in ("hosts", "sharing", "what_if", "captions")}
 )
 GLOBALS = "window.vegaEmbed = vegaEmbed;"
-SPOKEN = {">=": "≥", "<=": "≤", "in": "one of"}
+_BESIDE_THE_STORY = ("uid", "key", "url", "caption", "error", "image_offset", "decoded")
 
 
 def write_report(summary: Summary, folder: Path) -> Path:
@@ -50,25 +52,102 @@ def write_report(summary: Summary, folder: Path) -> Path:
 def render(summary: Summary) -> str:
     """Return the page as HTML; a part that the summary lacks becomes a sentence.
 
+    It has fewer examples where it would be larger than `MAX_BYTES`.
+
     Raises:
         ValueError: The rows kept and dropped do not add up to the rows read.
     """
     run = NOTHING | {name: value for name, value in summary.items() if value is not None}
     _check_account(run)
-    reasons = {"kept": 0} | run["dropped"] | run["examples"]
     shards = _shards(run["shards"])
-    drawn = {name: chart for name, chart in _charts(run, shards).items() if chart}
+    drawn = {name: chart for name, chart in draw(run, shards).items() if chart}
+    most = MAX_EXAMPLES
+    while True:
+        page = _render(run, shards, drawn, most)
+        if most == 0 or len(page.encode(errors="backslashreplace")) <= MAX_BYTES:
+            return page
+        most //= 2
+
+
+def _render(run: Summary, shards: Summary, drawn: Summary, most: int) -> str:
+    examples = _examples(run, most)
+    told = ("thresholds", "fixed", "cells", "data", "decodes", "copies")
+    what_if = {name: run["what_if"][name] for name in told if name in run["what_if"]}
     return _page().render(
         run=run,
         num_dropped=sum(run["dropped"].values()),
-        shown=[reason for reason in reasons if run["examples"].get(reason)],
-        pictures=any(row["thumbnail"] for rows in run["examples"].values() for row in rows),
-        errors=[rule["limits"] for rule in run["rules"] if rule["column"] == "error"],
-        beyond={column: _beyond(run, column) for column in run["histograms"]},
+        examples=examples,
+        shown=list(examples),
+        pictures=any(row["thumbnail"] for rows in examples.values() for row in rows),
+        errors=[limit["reason"] for limit in _of_errors(run)],
+        beyond={column: beyond(run, column) for column in run["histograms"]},
+        dials=_dials(run),
         shards=shards,
         charts=drawn,
-        settings={"config": charts.CONFIG, "charts": drawn},
+        settings={"config": charts.CONFIG, "charts": drawn, "whatIf": what_if}
+        | {"rows": run["rows_in"]},
     )
+
+
+def _of_errors(run: Summary) -> list[Summary]:
+    return [limit for rule in run["rules"] if rule["column"] == "error" for limit in rule["limits"]]
+
+
+def _examples(run: Summary, most: int) -> dict[str, list[Summary]]:
+    """The pairs to show of each reason, the same number of all, each with its story."""
+    needed = {rule["name"]: rule["title"] for rule in run["rules"]}
+    order = list({"kept": 0} | run["dropped"] | run["examples"])
+    found = {reason: run["examples"].get(reason) for reason in order}
+    each = most // max(1, sum(map(bool, found.values())))
+    return {
+        reason: [row | _story(row, needed) for row in rows[:each]]
+        for reason, rows in found.items()
+        if rows and each
+    }
+
+
+def _story(row: Summary, needed: dict[str, str]) -> Summary:
+    """What was measured of a pair, and what every rule said of it."""
+    names = [name for name in COLUMNS.names if name in row and name not in _BESIDE_THE_STORY]
+    measured = {n: row[n] for n in names if row[n] is not None or n not in OF_HASHES}
+    return {
+        "measured": [(name, _spoken(value)) for name, value in measured.items()],
+        "verdicts": [
+            (
+                rule,
+                needed.get(rule, ""),
+                _rounded(value),
+                verdict.removeprefix(f"{rule}."),
+                "." in verdict,
+            )
+            for rule, value, verdict in row["verdicts"]
+        ],
+    }
+
+
+def _rounded(value: str | None) -> str:
+    """A value that decided, a fraction with no more digits than can matter."""
+    if value is None:
+        return "unknown"
+    return f"{float(value):.4g}" if re.fullmatch(r"\d+\.\d{5,}", value) else value
+
+
+def _spoken(value: Any) -> str:
+    if value is None:
+        return "unknown"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return count(value) if isinstance(value, int) else inert(str(value), 120)
+
+
+def _dials(run: Summary) -> list[Summary]:
+    """The thresholds that can be turned, and those whose rule did not run."""
+    skipped = {rule["name"] for rule in run["rules"] if rule["skipped"]}
+    return [
+        one | {"at": at, "skipped": one["rule"] in skipped}
+        for at, one in enumerate(run["what_if"].get("thresholds", []))
+        if len(one["stops"]) > 1
+    ]
 
 
 def _check_account(run: Summary) -> None:
@@ -86,147 +165,24 @@ def _check_account(run: Summary) -> None:
         )
 
 
-def _charts(run: Summary, shards: Summary) -> dict[str, charts.Spec | None]:
-    """All charts by their name in the page, None where there is nothing to draw."""
-    drawn = {
-        "strip": charts.strip(run["kept"], run["dropped"]) if run["rows_in"] else None,
-        "funnel": charts.funnel(_steps(run)) if run["rows_in"] and run["rules"] else None,
-        "overlaps": _overlaps(run),
-        "texts": _ranking(run, "top_texts", "images_per_text"),
-        "images": _ranking(run, "top_images", "texts_per_image"),
-        "ranks": _rank_curve(run["ngrams"]),
-        "shards": _shard_shares(shards),
-    }
-    for column, bins in run["histograms"].items():
-        if len(bins["edges"]) > 1:
-            drawn[f"histogram {column}"] = charts.histogram(bins, _lines(run, column))
-    for column, rows in run["categories"].items():
-        if rows:
-            drawn[f"category {column}"] = charts.split_bars(_largest(rows))
-    return drawn
-
-
-def _steps(run: Summary) -> list[charts.Spec]:
-    """The funnel from the rows read to the rows kept, in the recipe's order."""
-    rows_in = left = run["rows_in"]
-
-    def step(name: str, dropped: int, note: str, colour: str) -> charts.Spec:
-        return {"name": name, "left": left, "dropped": dropped, "note": note, "colour": colour}
-
-    def loss(rows: int) -> str:
-        return f"\u2212{count(rows)} ({share(rows, rows_in)})" if rows else "0"
-
-    steps = [step("rows in", 0, count(left), charts.TOTAL)]
-    for rule in run["rules"]:
-        left -= rule["first"]
-        note = "did not run" if rule["skipped"] else loss(rule["first"])
-        steps.append(step(rule["name"], rule["first"], note, charts.FLOW))
-    others, left = left - run["kept"], run["kept"]
-    if others:
-        steps.append(step("other reasons", others, loss(others), charts.FLOW))
-    return [*steps, step("kept", 0, f"{count(left)} ({share(left, rows_in)})", charts.KEPT)]
-
-
-def _overlaps(run: Summary) -> charts.Spec | None:
-    combinations = [row for row in run["masks"] if row["rules"]]
-    broken = {rule for row in combinations for rule in row["rules"]}
-    in_order = [rule["name"] for rule in run["rules"] if rule["name"] in broken]
-    names = [*in_order, *sorted(broken - set(in_order))]
-    return charts.overlaps(combinations, names) if combinations else None
-
-
-def _ranking(run: Summary, items: str, column: str) -> charts.Spec | None:
-    limits = _limits(run, column)
-
-    def colour(num: int) -> str:
-        fits = all(COMPARE[limit["op"]](num, limit["value"]) for limit in limits)
-        return charts.KEPT if fits else charts.DROPPED
-
-    rows = [(inert(label, LABEL_CHARACTERS), num, colour(num)) for label, num in run[items]]
-    return charts.ranking(rows, _lines(run, column)) if rows else None
-
-
-def _rank_curve(ngrams: Summary) -> charts.Spec | None:
-    cut = ngrams.get("cut")
-    lines = [(f"list ends at rank {count(cut['rank'])}", cut["rank"])] if cut else []
-    points = ngrams.get("rank_counts")
-    return charts.rank_curve(points, lines) if points else None
-
-
-def _shard_shares(shards: Summary) -> charts.Spec | None:
-    dots = [row for row in shards["rows"] if row["rows"]]
-    return charts.shard_shares(dots, shards["median"], shards["reach"]) if dots else None
-
-
-def _limits(run: Summary, column: str) -> list[Summary]:
-    """The limits that the recipe sets to a numeric column."""
-    rules = [rule for rule in run["rules"] if rule["column"] == column]
-    return [limit for rule in rules for limit in rule["limits"] if limit["op"] in COMPARE]
-
-
-def _lines(run: Summary, column: str) -> list[tuple[str, float]]:
-    return [(needs(limit), limit["value"]) for limit in _limits(run, column)]
-
-
-def _beyond(run: Summary, column: str) -> list[str]:
-    """The limits that no line can show, since no row comes near them."""
-    edges = run["histograms"][column]["edges"]
-    lines = _lines(run, column)
-    return [label for label, limit in lines if not charts.in_sight(limit, edges)]
-
-
-def _largest(rows: Sequence[Sequence[Any]]) -> list[tuple[str, int, int]]:
-    """The largest categories, and one for all the others."""
-    ordered = sorted(rows, key=lambda row: -row[1] - row[2])
-    top, rest = ordered[:MAX_CATEGORIES], ordered[MAX_CATEGORIES:]
-    bars = [(inert(label, LABEL_CHARACTERS), kept, dropped) for label, kept, dropped in top]
-    if rest:
-        others = f"{count(len(rest))} others"
-        bars.append((others, sum(row[1] for row in rest), sum(row[2] for row in rest)))
-    return bars
-
-
 def _shards(rows: Sequence[Summary]) -> Summary:
     """The shards that the page lists, outliers first, and what makes one an outlier.
 
     Of the others an even sample is listed where there are more than the page can hold.
     """
-    shares = [row["kept"] / row["rows"] for row in rows if row["rows"]] or [0.0]
-    middle = median(shares)
-    reach = OUTLIER_MADS * median(abs(part - middle) for part in shares)
-    judged = [_judge_shard(place, row, middle, reach) for place, row in enumerate(rows, start=1)]
-    outliers = sorted((row for row in judged if row["outlier"]), key=lambda row: -row["away"])
-    others = [row for row in judged if not row["outlier"]]
+    table = judge_shards(rows)
+    shown = [row | {"shard": inert(row["shard"], LABEL_CHARACTERS)} for row in table.rows]
+    outliers = sorted((row for row in shown if row["outlier"]), key=lambda row: -row["away"])
+    others = [row for row in shown if not row["outlier"]]
     room = min(len(others), max(0, MAX_SHARD_ROWS - len(outliers)))
     sample = [others[i * len(others) // room] for i in range(room)]
     return {
         "rows": (outliers + sample)[:MAX_SHARD_ROWS],
         "num": len(rows),
-        "num_outliers": len(outliers),
-        "median": middle,
-        "reach": reach,
+        "num_outliers": table.num_outliers,
+        "median": table.median,
+        "reach": table.reach,
     }
-
-
-def _judge_shard(place: int, row: Summary, middle: float, reach: float) -> Summary:
-    away = abs(row["kept"] / row["rows"] - middle) if row["rows"] else 0.0
-    return row | {
-        "place": place,
-        "shard": inert(row["shard"], LABEL_CHARACTERS),
-        "share": row["kept"] / row["rows"] if row["rows"] else None,
-        "away": away,
-        "outlier": away > reach + 1e-9,
-    }
-
-
-def needs(limit: Summary) -> str:
-    """What a limit asks of a row, such as `≥ 3` or `one of en, de`."""
-    op, value = str(limit["op"]), limit["value"]
-    if op == "is null":
-        return op
-    if isinstance(value, list):
-        value = ", ".join(map(str, value))
-    return f"{SPOKEN.get(op, op)} {inert(value, 120) if isinstance(value, str) else count(value)}"
 
 
 def _fingerprint(script: str) -> str:

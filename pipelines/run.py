@@ -12,29 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from filters.rule import RecipeError
+from pipelines import statistics
 from pipelines.crawl import LEFT_BY_EXTRACT, ExtractPlan
 from pipelines.exchange import Run
 from pipelines.plan import Plan
+from pipelines.shard_table import write_shard_table
 from recaption.choice import STATISTICS
 from recaption.files import read_json, write_json
 from recaption.filter_run import FilterRun
-from recaption.manifest import NAME, ManifestError
+from recaption.manifest import NAME, ManifestError, read_manifest
 from recaption.settings import Settings
 
 _log = logging.getLogger("altmill")
 
 _LEFT_BY_RUN = (
-    *(
-        "columns",
-        "decisions",
-        "tables",
-        "shards",
-        "download",
-        "captions",
-        "report",
-        "audit",
-        "subset.npy",
-    ),
+    *("columns", "decisions", "tables", "shards", "download", "captions", "report", "audit"),
+    *("subset.npy", statistics.NAME),
     NAME,
 )
 _STATE = "run.json"
@@ -94,11 +87,14 @@ def run_decide(plan: Plan, options: Sequence[str] = ()) -> None:
     old = read_json(plan.run.measured / NAME)
     read = ("shard", "kind", "tar", "parquet", "columns", "rows", "files", "damage")
     shards = {shard["shard"]: {name: shard[name] for name in read} for shard in old["shards"]}
-    facts = [("", {"shards": shards, "tables": old["tables"]})]
+    known = {"shards": shards, "tables": old["tables"]}
+    path = plan.run.measured / statistics.NAME
+    sharing = read_json(path).get("sharing") if path.exists() else None
+    facts = [("", known | ({"sharing": sharing} if sharing else {}))]
 
     def build(shards: Any) -> Any:
-        known = shards.pipeline | "Known" >> beam.Create(facts)
-        return decide_corpus(shards, plan.run, [known])
+        told = shards.pipeline | "Known" >> beam.Create(facts)
+        return decide_corpus(shards, plan.run, [told])
 
     with _locked(plan.run.home):
         _check_output(plan.run)
@@ -106,16 +102,8 @@ def run_decide(plan: Plan, options: Sequence[str] = ()) -> None:
         _go(plan.shards, build, options)
         _remove(plan.run.home / _STATE)  # what is there is no longer the filter run's
         merged = "tables/merged_captions"
-        for name in (
-            "decisions",
-            "subset.npy",
-            "shards",
-            "download",
-            merged,
-            "report",
-            "audit",
-            NAME,
-        ):
+        of_pairs = ("decisions", "subset.npy", "shards", "download", merged)
+        for name in (*of_pairs, "report", "audit", statistics.NAME, NAME):
             new, place = plan.run.output / name, plan.run.home / name
             if not new.is_file():  # a file is replaced at once: there is a manifest at any time
                 _remove(place)
@@ -136,9 +124,9 @@ def run_materialise(plan: Plan, options: Sequence[str] = ()) -> tuple[Path, dict
             _remove(plan.run.home / folder)
         _go(plan.shards, partial(materialise_corpus, run=plan.run), options)
         shutil.rmtree(plan.run.work)
-    (path,) = (
-        path for folder in (SHARDS, LISTS) for path in plan.run.home.glob(f"{folder}/{SIZES}")
-    )
+        write_shard_table(read_manifest(plan.run.home), plan.run.home)
+    at = (plan.run.home / folder / SIZES for folder in (SHARDS, LISTS))
+    path = next(path for path in at if path.exists())
     return path.parent, read_json(path)
 
 
@@ -160,8 +148,8 @@ def run_recaption(
     job = Captioning(output.absolute(), settings, captioner, scorer, device)
     with _locked(output):
         _go(shards, partial(caption_corpus, job=job), options)
-    statistics: dict[str, Any] = read_json(output / "captions" / STATISTICS)
-    return statistics
+    told: dict[str, Any] = read_json(output / "captions" / STATISTICS)
+    return told
 
 
 def _check_output(run: Run) -> None:

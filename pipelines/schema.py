@@ -127,6 +127,9 @@ DECISIONS = pa.schema(
 duplicates; the row that stays is null, and so are those that other rules drop.
 """
 
+PLACES = {"duplicate_of": pa.string(), "stays_shard": pa.uint64(), "stays_row": pa.int64()}
+"""What is told of the pair that stays in a copy's place: its uid, its shard's hash, and its row."""
+
 
 def resolve(present: Collection[str], chosen: Mapping[str, str], where: str) -> dict[str, str]:
     """Find the input columns.

@@ -1,7 +1,9 @@
 """Statistics of decisions: made shard by shard, and added up."""
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,15 +11,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from filters.decision import verdicts_of
 from filters.rule import Rule
-from pipelines.schema import NEAREST
+from pipelines.hosts import add_hosts
+from pipelines.what_if import add_cells
+from recaption.files import read_json, write_text
+from recaption.manifest import ManifestError
+
+NAME = "statistics.json"
+"""What a run's stages found, added up: all that its report needs beside the manifest."""
 
 EXAMPLES = 12
 """Examples per reason: the rows with the smallest uids, which are as good as random."""
 
-_CAPTION_CHARS = 400
+_TEXT_CHARS = 400
 _LABELS = 200
-_CATEGORIES = ("language", "error", "format")
+CATEGORIES = ("language", "error", "format")
 _SMALL = np.arange(0, 66)
 _EDGES: dict[str, tuple[str, NDArray[Any]]] = {
     "token_count": ("linear", _SMALL),
@@ -38,6 +47,9 @@ _EDGES: dict[str, tuple[str, NDArray[Any]]] = {
     "ngram_rank": ("log", np.unique(np.round(10 ** np.arange(0, 9.25, 0.25)))),
 }
 """Scale and bin edges of each histogram; what lies beyond the ends is counted in the end bins."""
+
+
+Row = dict[str, Any]
 
 
 class Place(NamedTuple):
@@ -73,9 +85,9 @@ def measure(
         },
         "categories": {
             name: [_count(columns[name].filter(pa.array(side))) for side in (kept, ~kept)]
-            for name in _CATEGORIES
+            for name in CATEGORIES
         },
-        "examples": _examples(columns, verdicts, place),
+        "examples": _examples(columns, verdicts, rules, place),
     }
 
 
@@ -97,6 +109,8 @@ def add_to(total: dict[str, Any], part: dict[str, Any]) -> None:
         if name == "shards":
             for shard, facts in found.items():
                 total.setdefault(name, {}).setdefault(shard, {}).update(facts)
+        elif name in _ADDED:
+            total[name] = _ADDED[name](total[name], found) if name in total else found
         elif name == "examples":
             chosen = total.setdefault(name, {})
             for reason, rows in found.items():
@@ -105,10 +119,42 @@ def add_to(total: dict[str, Any], part: dict[str, Any]) -> None:
             total[name] = _sum(total[name], found) if name in total else found
 
 
+def write_statistics(total: dict[str, Any], output: Path) -> None:
+    """Write what a run's stages found, but for its shards, which are in the manifest."""
+    kept = {name: found for name, found in total.items() if name != "shards"}
+    text = json.dumps(kept, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    write_text(output / NAME, text + "\n")
+
+
+def read_statistics(output: Path) -> dict[str, Any]:
+    """Read what `write_statistics` wrote.
+
+    Raises:
+        ManifestError: There is none.
+    """
+    path = output / NAME
+    if not path.is_file():
+        raise ManifestError(
+            f"{output} must hold a run's statistics, got no {NAME} there; run decide, which writes "
+            "it in seconds"
+        )
+    found: dict[str, Any] = read_json(path)
+    return found
+
+
+def histograms() -> list[str]:
+    """Return the columns with histograms, in the order of showing them."""
+    return list(_EDGES)
+
+
 def edges(name: str) -> tuple[str, list[float]]:
     """Return a histogram's scale and bin edges."""
     scale, values = _EDGES[name]
     return scale, values.tolist()
+
+
+_ADDED = {"what_if": add_cells, "hosts": add_hosts}
+"""How to add up what is not a sum of numbers."""
 
 
 def _smallest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -140,14 +186,10 @@ def _count(values: pa.StringArray) -> dict[str, int]:
 
 
 def _examples(
-    columns: pa.RecordBatch, verdicts: pa.RecordBatch, place: Place
-) -> dict[str, list[dict[str, Any]]]:
+    columns: pa.RecordBatch, verdicts: pa.RecordBatch, rules: Sequence[Rule], place: Place
+) -> dict[str, list[Row]]:
     """Choose the rows with the smallest uids, per reason."""
-    names = (
-        *("uid", "key", "url", "width", "height", "image_offset", "image_bytes", "error"),
-        *NEAREST.values(),
-    )
-    found: dict[str, list[dict[str, Any]]] = {}
+    found: dict[str, list[Row]] = {}
     reasons = pc.fill_null(verdicts["reason"], "kept")
     for reason in pc.unique(reasons).to_pylist():
         at = np.flatnonzero(pc.equal(reasons, reason).to_numpy(zero_copy_only=False))
@@ -155,18 +197,33 @@ def _examples(
         smallest = pc.select_k_unstable(
             rows, min(EXAMPLES, len(at)), [("uid", "ascending"), ("row", "ascending")]
         )
-        found[reason] = [
-            {name: columns[name][i].as_py() for name in names}
-            | {name: verdicts[name][i].as_py() for name in ("value", "threshold")}
-            | {
-                "caption": _cut(columns["caption"][i].as_py()),
-                "shard": place.shard,
-                "row": place.row + i,
-            }
-            for i in at[smallest.to_numpy()].tolist()
-        ]
+        chosen = at[smallest.to_numpy()]
+        found[reason] = _told(columns, verdicts, rules, place, chosen)
     return found
 
 
-def _cut(caption: str | None) -> str | None:
-    return caption if caption is None else caption[:_CAPTION_CHARS]
+def _told(
+    columns: pa.RecordBatch,
+    verdicts: pa.RecordBatch,
+    rules: Sequence[Rule],
+    place: Place,
+    chosen: NDArray[np.int64],
+) -> list[Row]:
+    """Tell all that is known of some rows: their columns, and what every rule says of them."""
+    at = pa.array(chosen)
+    rows, decided = columns.take(at), verdicts.select(["value", "threshold"]).take(at)
+    each = zip(
+        *(rows.to_pylist(), decided.to_pylist(), verdicts_of(rows, rules), chosen.tolist()),
+        strict=True,
+    )
+    return [
+        {name: _cut(value) for name, value in (row | why).items()}
+        | {"length": None if row["caption"] is None else len(row["caption"])}
+        | {"verdicts": [[_cut(part) for part in said] for said in every]}
+        | {"shard": place.shard, "row": place.row + i}
+        for row, why, every, i in each
+    ]
+
+
+def _cut(value: Any) -> Any:
+    return value[:_TEXT_CHARS] if isinstance(value, str) else value

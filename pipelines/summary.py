@@ -3,28 +3,30 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow.parquet as pq
 import tomli_w
 
 from filters.decision import all_rules
 from filters.rule import Rule
 from pipelines import duplicates, statistics
+from pipelines.corpus_summary import ngrams_allowed, summarise_corpus
 from pipelines.exchange import Run
 from pipelines.hashes import MIN_QUALITY
 from pipelines.inputs import Shard
 from pipelines.pictures import add_pictures
 from pipelines.schema import ALIASES, NEAREST, NEEDED, RADII
+from pipelines.shard_table import judge_shards, rows_of
+from pipelines.what_if import packed
+from recaption.choice import STATISTICS
+from recaption.files import read_json
 
-_TOP = 50
 _MASKS = 40
-_CURVE_POINTS = 100
 _DAMAGES = 20
+_NAMED_SHARDS = 5
 
 
 def summarise(account: dict[str, Any], manifest: dict[str, Any], run: Run) -> dict[str, Any]:
     """Return what `report.render` shows."""
-    rules = all_rules(run.recipe.rules)
+    rules, chosen = all_rules(run.recipe.rules), _captions(run.output)
     return {
         "title": run.recipe.name,
         "recipe": manifest["recipe"],
@@ -32,22 +34,20 @@ def summarise(account: dict[str, Any], manifest: dict[str, Any], run: Run) -> di
         "recipe_digest": manifest["recipe_digest"],
         "code_version": manifest["altmill"],
         "input": manifest["input"],
-        "output": str(run.home),
         "rows_in": manifest["rows_in"],
         "kept": manifest["kept"],
         "dropped": manifest["dropped"],
         "rules": [_rule(rule, bit, account, manifest) for bit, rule in enumerate(rules)],
         "masks": _masks(account, rules),
         "histograms": _histograms(account),
-        "categories": {name: _category(*sides) for name, sides in account["categories"].items()},
-        "top_texts": _top(run.measured, "texts", "text"),
-        "top_images": _top(run.measured, "images", "image"),
-        "ngrams": _ngrams(account, run),
+        "categories": {n: _category(*account["categories"][n]) for n in statistics.CATEGORIES},
         "examples": _examples(account, manifest, run),
-        "shards": [_shard(shard) for shard in manifest["shards"]],
-        "warnings": _warnings(account, manifest, run),
+        "shards": rows_of(manifest, run.output),
+        "warnings": [*_warnings(account, manifest, run), *_stale(chosen, manifest)],
         "notes": _notes(account, manifest, run),
-    }
+        "what_if": _what_if(account, manifest, run),
+        "captions": chosen,
+    } | summarise_corpus(account, run)
 
 
 def _rule(
@@ -93,7 +93,8 @@ def _masks(account: dict[str, Any], rules: list[Rule]) -> list[dict[str, Any]]:
 
 def _histograms(account: dict[str, Any]) -> dict[str, Any]:
     shown = {}
-    for name, counts in account["histograms"].items():
+    for name in statistics.histograms():
+        counts = account["histograms"][name]
         if any(counts["kept"]) or any(counts["dropped"]):
             scale, edges = statistics.edges(name)
             shown[name] = {"edges": edges, "scale": scale} | counts
@@ -105,95 +106,14 @@ def _category(kept: dict[str, int], dropped: dict[str, int]) -> list[list[Any]]:
     return [[name, kept.get(name, 0), dropped.get(name, 0)] for name in names]
 
 
-def _table(output: Path, table: str) -> list[Path]:
-    return sorted((output / "tables" / table).glob("*.parquet"))
-
-
-def _top(output: Path, table: str, name: str) -> list[list[Any]]:
-    rows = _ranks(output, table, range(1, _TOP + 1))
-    return [[row[name][:400], row["count"]] for row in rows]
-
-
-def _ranks(output: Path, table: str, ranks: range) -> list[dict[str, Any]]:
-    """Read consecutive rows of a ranked table."""
-    found, before = [], 0
-    for path in _table(output, table):
-        with pq.ParquetFile(path) as file:
-            for group in range(file.num_row_groups):
-                rows = file.metadata.row_group(group).num_rows
-                if before < ranks.stop - 1 and before + rows >= ranks.start:
-                    start = max(0, ranks.start - 1 - before)
-                    part = file.read_row_group(group).slice(start, ranks.stop - 1 - before - start)
-                    found += part.to_pylist()
-                before += rows
-    return found
-
-
-def _ngrams(account: dict[str, Any], run: Run) -> dict[str, Any]:
-    facts = account.get("tables", {}).get("ngrams", {})
-    listed = facts.get("listed", 0)
-    limit = _allowed(run)
-    cut: Any = None
-    around: list[Any] = []
-    if limit is not None and 0 < limit < listed:
-        near = _ranks(run.measured, "ngrams", range(max(1, limit - 5), limit + 7))
-        around = [[row["rank"], row["ngram"], row["count"]] for row in near]
-        cut = next(row for row in near if row["rank"] == limit)
-    most = _ranks(run.measured, "ngrams", range(1, 21))
-    return {
-        "distinct": facts.get("distinct", 0),
-        "occurrences": facts.get("occurrences", 0),
-        "listed": listed,
-        "limit": limit,
-        "cut": cut,
-        "most": [[row["ngram"], row["count"]] for row in most],
-        "around_cut": around,
-        "rank_counts": _curve(run.measured, listed),
-    }
-
-
-def _allowed(run: Run) -> int | None:
-    """Return how many n-grams the recipe allows."""
-    bounds = [
-        x.bound for rule in run.recipe.rules if rule.name == "ngram_rank" for x in rule.limits()
-    ]
-    return int(bounds[0]) if bounds and bounds[0] is not None else None
-
-
-def _curve(output: Path, listed: int) -> list[list[int]]:
-    """Return about a hundred points of count against rank, evenly spaced in the logarithm."""
-    wanted = np.unique(np.geomspace(1, max(1, listed), _CURVE_POINTS).astype(np.int64)) - 1
-    points, before = [], 0
-    for path in _table(output, "ngrams"):
-        with pq.ParquetFile(path) as file:
-            for group in range(file.num_row_groups):
-                rows = file.metadata.row_group(group).num_rows
-                here = wanted[(wanted >= before) & (wanted < before + rows)]
-                if len(here):
-                    counts = file.read_row_group(group, ["count"])["count"].to_numpy()
-                    points += [[int(at) + 1, int(counts[at - before])] for at in here]
-                before += rows
-    return points
-
-
 def _examples(
     account: dict[str, Any], manifest: dict[str, Any], run: Run
 ) -> dict[str, list[dict[str, Any]]]:
     examples = account["examples"]
     order = [*manifest["dropped"], "kept"]
     shards = [Shard.restored(shard, run.source) for shard in manifest["shards"]]
-    add_pictures([row for rows in examples.values() for row in rows], shards, run.recipe)
+    add_pictures([row for rows in examples.values() for row in rows], shards, run)
     return {reason: examples[reason] for reason in order if reason in examples}
-
-
-def _shard(shard: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "shard": shard["shard"],
-        "rows": shard["rows"],
-        "kept": shard["kept"],
-        "bytes": sum(file["bytes"] for file in shard["files"]),
-        "dropped": shard["dropped"],
-    }
 
 
 def _warnings(account: dict[str, Any], manifest: dict[str, Any], run: Run) -> list[str]:
@@ -206,6 +126,8 @@ def _warnings(account: dict[str, Any], manifest: dict[str, Any], run: Run) -> li
                 f"{rule.name} is broken by {broken:,} of {rows:,} rows, more than the recipe's "
                 f"max_drop_share of {guard:.0%}."
             )
+    found += _skipped(account, manifest, run)
+    found += _outliers(manifest, run)
     damages = [f"Shard {s['shard']}: {d}." for s in manifest["shards"] for d in s["damage"]]
     found += damages[:_DAMAGES]
     if len(damages) > _DAMAGES:
@@ -219,10 +141,56 @@ def _warnings(account: dict[str, Any], manifest: dict[str, Any], run: Run) -> li
     return found
 
 
+def _skipped(account: dict[str, Any], manifest: dict[str, Any], run: Run) -> list[str]:
+    rules = enumerate(all_rules(run.recipe.rules))
+    told = [_rule(rule, bit, account, manifest) for bit, rule in rules]
+    return [f"{r['name']} did not run: {r['skipped']}." for r in told if r["skipped"]]
+
+
+def _outliers(manifest: dict[str, Any], run: Run) -> list[str]:
+    table = judge_shards(rows_of(manifest, run.output))
+    far = sorted((row for row in table.rows if row["outlier"]), key=lambda row: -row["away"])
+    if not far:
+        return []
+    names = ", ".join(f"{row['shard']} ({row['share']:.1%})" for row in far[:_NAMED_SHARDS])
+    more = f" and {len(far) - _NAMED_SHARDS:,} more" if len(far) > _NAMED_SHARDS else ""
+    return [
+        f"Far from the others, which keep {table.median:.1%} of their rows, "
+        f"{'is shard' if len(far) == 1 else 'are the shards'} {names}{more}."
+    ]
+
+
+def _what_if(account: dict[str, Any], manifest: dict[str, Any], run: Run) -> dict[str, Any] | None:
+    """Tell what a page needs to turn thresholds; None where the recipe has none."""
+    if "what_if" not in account:
+        return None
+    rule = run.recipe.duplicate
+    images = any(shard["kind"] != "metadata" for shard in manifest["shards"])
+    return packed(account["what_if"]) | {
+        "decodes": run.recipe.images.decode and images,
+        "copies": rule and {"reason": rule.limits()[0].reason, "near": rule.near},
+    }
+
+
+def _captions(output: Path) -> dict[str, Any] | None:
+    """Read what captions were chosen, if any were."""
+    path = output / "captions" / STATISTICS
+    return read_json(path) if path.exists() else None
+
+
+def _stale(captions: dict[str, Any] | None, manifest: dict[str, Any]) -> list[str]:
+    if captions is None or captions["kept_before"] == manifest["kept"]:
+        return []
+    return [
+        f"The captions were chosen when {captions['kept_before']:,} rows were kept, not "
+        f"{manifest['kept']:,}; run python -m recaption choose."
+    ]
+
+
 def _notes(account: dict[str, Any], manifest: dict[str, Any], run: Run) -> list[str]:
     facts = account.get("tables", {}).get("ngrams", {})
     notes = []
-    distinct, allowed = facts.get("distinct", 0), _allowed(run)
+    distinct, allowed = facts.get("distinct", 0), ngrams_allowed(run)
     if allowed is not None and distinct <= allowed:
         notes.append(
             f"The corpus has {distinct:,} distinct n-grams, no more than the {allowed:,} that are "

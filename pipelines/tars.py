@@ -4,7 +4,7 @@ The standard library's reader takes three times as long and stops at the first d
 truncated or patched shard of a long crawl still holds thousands of good samples.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from tarfile import HeaderError, nti, nts  # type: ignore[attr-defined]  # old, but undeclared
 from typing import NamedTuple
@@ -37,15 +37,28 @@ class Sample:
     """By extension, lower case: what follows the base name's first dot."""
 
 
-def samples(members: Iterable[Member]) -> Iterator[Sample]:
-    """Group members into samples; an extension that repeats begins another sample."""
+def split_name(name: str) -> tuple[str, str]:
+    """Cut a member's name at its base name's first dot; one that begins with it has no key."""
+    folder, slash, base = name.rpartition("/")
+    stem, _, extension = base.partition(".")
+    return (folder + slash + stem if stem else ""), extension
+
+
+def samples(
+    members: Iterable[Member], split: Callable[[str], tuple[str, str]] = split_name
+) -> Iterator[Sample]:
+    """Group members into samples; an extension that repeats begins another sample.
+
+    Args:
+        members: Of a tar.
+        split: Cuts a name into key and extension; a member without a key is passed over.
+    """
     sample = None
     for member in members:
-        folder, slash, base = member.name.rpartition("/")
-        stem, _, extension = base.partition(".")
-        if not stem:
+        key, extension = split(member.name)
+        if not key:
             continue
-        key, extension = folder + slash + stem, extension.lower()
+        extension = extension.lower()
         if sample is None or sample.key != key or extension in sample.members:
             if sample is not None:
                 yield sample

@@ -5,6 +5,7 @@ import re
 import tarfile
 from collections.abc import Iterable, Iterator
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,19 +15,23 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from filters.rule import RecipeError
+from pipelines import card, croissant
 from pipelines.captions import captions_of
 from pipelines.decide import SUBSET, decisions_path, subset_part
 from pipelines.exchange import Run, Send
 from pipelines.image_reader import ImageReader, read_fields
 from pipelines.inputs import Shard
 from pipelines.manifest import build_manifest, close_account
+from pipelines.materialised import facts_of, gather
 from pipelines.measure import columns_path
 from pipelines.report import write_report
+from pipelines.shard_table import write_shard_table
 from pipelines.shards import add_sample, write_stats
+from pipelines.statistics import read_statistics, write_statistics
 from pipelines.storage import join_parts, parquet_writer
 from pipelines.summary import summarise
 from recaption.captions import DECIDED_BY, captions_path, note_of, winners_of
-from recaption.files import replacing, write_json
+from recaption.files import replacing, write_json, write_text
 from recaption.manifest import NAME
 
 SHARDS, LISTS, SIZES = "shards", "download", "sizes.json"
@@ -59,16 +64,17 @@ def write_shard(run: Run, shard: Shard, _: Iterator[pa.RecordBatch], __: Send) -
         return _write_list(run, shard, kept.drop_columns([*_INTERNAL, *_OF_IMAGES]))
     folder = run.output / SHARDS
     fields = {} if shard.parquet else read_fields(shard)
+    extensions = [_EXTENSIONS.get(kind, kind.lower()) for kind in kept["format"].to_pylist()]
     with (
         replacing(folder / f"{shard.name}.tar") as temporary,
         tarfile.open(temporary, "w") as tar,
         ImageReader(shard) as images,
     ):
-        for row, image in zip(kept.to_pylist(), images.read(at, kept), strict=True):
-            kind = row["format"]
+        pairs = zip(kept.to_pylist(), extensions, images.read(at, kept), strict=True)
+        for row, extension, image in pairs:
             record = fields.get(row["key"], {}) | {k: row[k] for k in row if k not in _INTERNAL}
             members = {
-                _EXTENSIONS.get(kind, kind.lower()): image,
+                extension: image,
                 "txt": row["caption"].encode(),
                 "json": json.dumps(record, default=str).encode(),
             }
@@ -77,14 +83,14 @@ def write_shard(run: Run, shard: Shard, _: Iterator[pa.RecordBatch], __: Send) -
     with parquet_writer(folder / f"{shard.name}.parquet", kept.schema) as sink:
         sink.write_table(kept)
     write_stats(folder / f"{shard.name}_stats.json", {"success": len(kept)})
-    return {"sizes": {f"{SHARDS}/{shard.name}.tar": len(kept)}}
+    return facts_of(folder, shard.name, extensions, len(kept))
 
 
 def _write_list(run: Run, shard: Shard, kept: pa.Table) -> dict[str, Any]:
     if len(kept):  # img2dataset fails at a file of none
         with parquet_writer(run.output / LISTS / f"{shard.name}.parquet", kept.schema) as sink:
             sink.write_table(kept)
-    return {"sizes": {f"{LISTS}/{shard.name}.parquet": len(kept)}}
+    return {"listed": {f"{shard.name}.parquet": len(kept)}}
 
 
 def _kept(run: Run, shard: Shard) -> tuple[pa.Table, NDArray[np.int64]]:
@@ -169,20 +175,45 @@ def finish(account: dict[str, Any], run: Run, *done: Iterable[tuple[str, Any]]) 
     manifest = build_manifest(account, run) | {"subset_uids": uids}
     close_account(manifest)
     if run.recipe.materialise:
-        write_sizes(run, chain.from_iterable(done))
-    write_report(summarise(account, manifest, run), run.output / "report")
+        describe_shards(run, manifest, chain.from_iterable(done))
+    write_statistics(account, run.output)
+    write_pages(manifest, run)
     write_json(run.output / NAME, manifest)
     return str(run.output / NAME)
 
 
-def write_sizes(run: Run, done: Iterable[tuple[str, Any]]) -> str:
-    """Write how many samples each shard has, of results of `write_shard` and others."""
-    sizes: dict[str, int] = {}
-    folder = SHARDS
-    for _, found in done:
-        for place, size in found.get("sizes", {}).items():
-            folder, _, name = place.partition("/")
-            sizes[name] = size
-    path = run.output / folder / SIZES
-    write_json(path, dict(sorted(sizes.items())))
-    return str(path)
+def write_pages(manifest: dict[str, Any], run: Run) -> Path:
+    """Write the report of a run from its manifest and statistics; return the page's path.
+
+    Raises:
+        ManifestError: The statistics are not there.
+    """
+    write_shard_table(manifest, run.output)
+    statistics = read_statistics(run.output)
+    return write_report(summarise(statistics, manifest, run), run.output / "report")
+
+
+def describe_shards(run: Run, manifest: dict[str, Any], done: Iterable[tuple[str, Any]]) -> str:
+    """Write what is beside a run's shards: `sizes.json`, a card and a Croissant file.
+
+    Beside lists of what is to be downloaded, it is `sizes.json` alone.
+
+    Args:
+        run: The run.
+        manifest: Its manifest.
+        done: Results of `write_shard`, and others.
+
+    Returns:
+        The path of `sizes.json`.
+    """
+    found = [one for _, one in done]
+    listed = {name: rows for one in found for name, rows in one.get("listed", {}).items()}
+    if listed:
+        write_json(run.output / LISTS / SIZES, dict(sorted(listed.items())))
+        return str(run.output / LISTS / SIZES)
+    folder = run.output / SHARDS
+    data = gather(run.output, manifest, found)
+    write_json(folder / SIZES, data.sizes)
+    write_text(folder / card.NAME, card.render_card(data))
+    write_json(folder / croissant.NAME, croissant.croissant(data))
+    return str(folder / SIZES)

@@ -22,7 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"altmill: {error}\n")
         return 2
     except KeyboardInterrupt:
-        sys.stderr.write("altmill: stopped; the same command goes on from the last checkpoint\n")
+        rest = "; the same command goes on from the last checkpoint"
+        sys.stderr.write(f"altmill: stopped{rest if options.verb == 'run' else ''}\n")
         return 130
     return 0
 
@@ -92,6 +93,18 @@ def _export(options: argparse.Namespace) -> None:
         _say(line)
 
 
+def _simulate(options: argparse.Namespace) -> None:
+    from train.experiments.simulation.page import write_report
+    from train.experiments.simulation.run import simulate
+    from train.experiments.simulation.setting import read_setting
+
+    setting = read_setting(options.set)
+    out: Path = options.out
+    simulate(setting, out, trials=options.trials, seed=options.seed, device=options.device)
+    for line in write_report(out):
+        _say(line)
+
+
 def _say(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
@@ -103,6 +116,7 @@ _DO: dict[str, Callable[[argparse.Namespace], None]] = {
     "embed": _embed,
     "search": _search,
     "export": _export,
+    "simulate": _simulate,
 }
 
 if __name__ == "__main__":

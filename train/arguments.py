@@ -14,6 +14,7 @@ examples:
   python -m train embed runs/align --data out/crawl --out embeddings
   python -m train search runs/align --index embeddings --text "a red bus" --image bus.jpg
   python -m train export runs/align --out models/align
+  python -m train simulate --out out/simulation
 """
 
 
@@ -52,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
     search.add_argument("--top", type=int, default=10, help="so many (default: %(default)s)")
     export = _of_run(verbs, "export", "write a run's model for others, with its card")
     export.add_argument("--out", required=True, type=Path, metavar="DIR", help="where to")
+    _simulate(verbs)
     return root
 
 
@@ -68,6 +70,23 @@ def _run(verbs: Any) -> None:
         help="change the recipe, such as optimizer.learning_rate=1e-4; may be repeated",
     )
     verb.add_argument("--overwrite", action="store_true", help="begin anew where there is a run")
+    _device(verb)
+
+
+def _simulate(verbs: Any) -> None:
+    verb = verbs.add_parser("simulate", help="put the theory of synthetic captions to the test")
+    verb.add_argument("--out", required=True, type=Path, metavar="DIR", help="where to")
+    verb.add_argument(
+        "--trials", type=int, default=10, help="so many (default: %(default)s; the paper has 20)"
+    )
+    verb.add_argument("--seed", type=int, default=0, help="of all random numbers (default: 0)")
+    verb.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a number of the experiment, such as num_neurons=120; may be repeated",
+    )
     _device(verb)
 
 

@@ -10,6 +10,7 @@ python -m tests.bench recall                    which copies of photographs are 
 python -m tests.bench duplicates --rows 5_000_000   near hashes whose groups are known
 python -m tests.bench generate                  captions written and judged, beside transformers
 python -m tests.bench loader                    pairs loaded, beside webdataset and Pillow
+python -m tests.bench report --rows 10_000_000  a large run's report, written again
 python -m tests.bench step                      a training step, beside open_clip; --size for a GPU
 
 Rates are per second of CPU, user and system, children included; on a machine that does other work
@@ -46,6 +47,7 @@ from tests.bench.loader import measure_loading
 from tests.bench.lookup import measure_lookups
 from tests.bench.ours import PARTS, Spent, run_timed_decide, run_timed_filter, warm_up
 from tests.bench.recall import measure_recall
+from tests.bench.report import measure_report
 from tests.bench.step import measure_step
 from tests.bench.usage import NOTHING, seconds, watched
 
@@ -301,6 +303,7 @@ _JOBS: dict[str, Callable[[Path, argparse.Namespace], None]] = {
     "peers": lambda folder, _: _say_all(compare_peers(folder)),
     "generate": lambda *_: _say_all(measure_generation()),
     "loader": lambda folder, _: _say_all(measure_loading(folder)),
+    "report": lambda folder, chosen: _say_all(measure_report(folder, chosen.rows)),
     "step": lambda folder, chosen: _say_all(measure_step(folder, chosen.size)),
     "recall": lambda folder, chosen: measure_recall(folder, peers=chosen.peers),
 }

@@ -181,21 +181,18 @@ def test_an_example_tells_what_a_report_shows() -> None:
     found = measured([{"uid": "b" * 32}, row], Place("deep/0", 1000))
 
     assert found["examples"]["aspect_ratio.too_long"] == [
-        {
-            "uid": "a" * 32,
-            "key": "k",
-            "url": "u",
-            "width": 9,
-            "height": 3,
-            "image_offset": 512,
-            "image_bytes": 7,
-            "error": None,
-            "phash_nearest": None,
-            "pdq_nearest": "val/1.jpg",
-            "embedding_nearest": None,
+        dict.fromkeys(COLUMNS.names)
+        | row
+        | {
             "value": "3",
             "threshold": "aspect_ratio < 3",
             "caption": "c" * 400,
+            "length": 500,
+            "verdicts": [
+                ["intact", "none", "ok"],
+                ["token_count", "5", "ok"],
+                ["aspect_ratio", "3", "aspect_ratio.too_long"],
+            ],
             "shard": "deep/0",
             "row": 1001,
         }

@@ -1,0 +1,1 @@
+"""Experiments that put altmill's claim to the test; LOG.md is their record."""
