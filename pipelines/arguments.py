@@ -51,24 +51,15 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_extract(jobs: Any) -> None:
     job = jobs.add_parser("extract", help="find the images of a crawl that have an alt-text")
-    job.description = (
-        "Extract the images with an alt-text from a crawl, as parquet that filter and img2dataset "
-        "read. Beam's own options follow after --."
-    )
+    job.description = "Find the images of a crawl that have a text. Beam's options follow after --."
     job.add_argument(
         "--input",
         required=True,
         metavar="PATH",
         help="WARC, WAT or HTML files, gzipped or not: a folder, file or glob",
     )
-    job.add_argument(
-        "--output", "--out", required=True, type=Path, metavar="DIR", help="where results go"
-    )
-    job.add_argument(
-        "--base-url",
-        metavar="URL",
-        help="where HTML files come from: the URL of the folder that holds them",
-    )
+    job.add_argument("--output", "--out", required=True, type=Path, metavar="DIR", help="the pairs")
+    job.add_argument("--base-url", metavar="URL", help="of the folder that HTML files come from")
     job.add_argument(
         "--overwrite", action="store_true", help="replace what another run left in the output"
     )
