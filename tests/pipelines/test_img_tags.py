@@ -93,6 +93,19 @@ def test_what_stands_around_an_image_is_kept() -> None:
 
 
 @pytest.mark.parametrize(
+    ("html", "caption"),
+    [
+        ("<figure><p><img src=x alt=a></p><figcaption>b</figcaption></figure>", "b"),
+        ("<figure><figcaption>b</figcaption><figcaption>c</figcaption><img src=x alt=a>", "b"),
+        ("<div><img src=x alt=a><figcaption>no figure's</figcaption></div>", ""),
+        ("<figure><figcaption>another's</figcaption></figure><img src=x alt=a>", ""),
+    ],
+)
+def test_a_caption_is_that_of_the_figure_around(html: str, caption: str) -> None:
+    assert only(html).figure_caption == caption
+
+
+@pytest.mark.parametrize(
     ("html", "url", "source"),
     [
         ("<base href='/i/'><img alt=a src=x.jpg>", "https://shop.example/i/x.jpg", "src"),

@@ -86,6 +86,7 @@ def test_links_are_relative_to_the_base_tag(
     ("srcset", "url"),
     [
         ("a.jpg", "a.jpg"),
+        ("a.jpg 2x, b.jpg 2x", "a.jpg"),
         ("a.jpg 1x, b.jpg 2x", "b.jpg"),
         ("a.jpg 640w,b.jpg 1280w , c.jpg 320w", "b.jpg"),
         ("a.jpg, b.jpg 1.5x", "b.jpg"),
