@@ -13,12 +13,14 @@ from pipelines.audit_plan import AuditPlan, plan_audit
 from pipelines.build_index import IndexPlan, build_index, merge_indexes
 from pipelines.captions_page import write_captions_page
 from pipelines.certificate import table
+from pipelines.crawl import plan_extract
 from pipelines.diff import compare_runs, described, differs
 from pipelines.diff_page import write_diff
 from pipelines.doctor import diagnose, told, told_as_json
 from pipelines.download import run_download
 from pipelines.download_arguments import read_download
 from pipelines.explain import explain
+from pipelines.extract import funnel
 from pipelines.hashes import MIN_QUALITY
 from pipelines.index import NAME
 from pipelines.inputs import InputError
@@ -32,10 +34,12 @@ from pipelines.plan import (
     read_recipe,
     restore_plan,
 )
-from pipelines.run import run_decide, run_filter, run_materialise, run_recaption
+from pipelines.run import run_decide, run_extract, run_filter, run_materialise, run_recaption
 from pipelines.sample import write_sample
 from pipelines.write import write_pages
 from recaption.choice import STATISTICS, account
+from recaption.files import read_json
+from recaption.manifest import NAME as MANIFEST
 from recaption.manifest import ManifestError, read_manifest
 from recaption.settings import read_settings
 
@@ -96,6 +100,19 @@ def _sample(options: argparse.Namespace, _: Sequence[str]) -> None:
     _say(f"{sum(kinds.values()):,} pairs of {len(kinds)} kinds in {options.output}")
 
 
+def _extract(options: argparse.Namespace, beam: Sequence[str]) -> None:
+    named = any(option.startswith("--runner") for option in beam)
+    plan = plan_extract(
+        options.input,
+        options.output,
+        base_url=options.base_url,
+        workers=options.workers,
+        carrier="native" if named else "files",
+    )
+    run_extract(plan, beam, overwrite=options.overwrite)
+    _say(funnel(read_json(plan.run.home / MANIFEST)))
+
+
 def _filter(options: argparse.Namespace, beam: Sequence[str]) -> None:
     recipe = read_recipe(options.recipe, options.set)
     named = any(option.startswith("--runner") for option in beam)
@@ -122,8 +139,8 @@ def _decide(options: argparse.Namespace, beam: Sequence[str]) -> None:
 
 def _materialise(options: argparse.Namespace, beam: Sequence[str]) -> None:
     output = getattr(options, "from")
-    sizes = run_materialise(plan_materialise(output, workers=options.workers), beam)
-    _say(f"{sum(sizes.values()):,} pairs in {len(sizes):,} shards in {output / 'shards'}")
+    folder, sizes = run_materialise(plan_materialise(output, workers=options.workers), beam)
+    _say(f"{sum(sizes.values()):,} pairs in {len(sizes):,} shards in {folder}")
 
 
 def _recaption(options: argparse.Namespace, beam: Sequence[str]) -> None:
@@ -261,6 +278,7 @@ def _say(text: str) -> None:
 
 
 _JOBS: dict[str, Callable[[argparse.Namespace, Sequence[str]], int | None]] = {
+    "extract": _extract,
     "filter": _filter,
     "decide": _decide,
     "recaption": _recaption,

@@ -11,6 +11,7 @@ from recaption.command_line import Parser
 _EXAMPLES = """\
 examples:
   python -m pipelines sample --output sample
+  python -m pipelines extract --input 'crawl/*.warc.wat.gz' --output pairs
   python -m pipelines filter --input sample --output out/sample --recipe align
   python -m pipelines filter --input crawl --output out --recipe mine.toml --dry-run
   python -m pipelines filter --input crawl --output out -- --runner=FlinkRunner
@@ -35,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     jobs = root.add_subparsers(title="jobs", required=True, metavar="JOB", dest="job")
+    _add_extract(jobs)
     _add_filter(jobs)
     _add_decide(jobs)
     _add_recaption(jobs)
@@ -48,6 +50,23 @@ def parser() -> argparse.ArgumentParser:
     _add_sample(jobs)
     add_download(jobs, _add_workers)
     return root
+
+
+def _add_extract(jobs: Any) -> None:
+    job = jobs.add_parser("extract", help="find the images of a crawl that have an alt-text")
+    job.description = "Find the images of a crawl that have a text. Beam's options follow after --."
+    job.add_argument(
+        "--input",
+        required=True,
+        metavar="PATH",
+        help="WARC, WAT or HTML files, gzipped or not: a folder, file or glob",
+    )
+    job.add_argument("--output", "--out", required=True, type=Path, metavar="DIR", help="the pairs")
+    job.add_argument("--base-url", metavar="URL", help="of the folder that HTML files come from")
+    job.add_argument(
+        "--overwrite", action="store_true", help="replace what another run left in the output"
+    )
+    _add_workers(job)
 
 
 def _add_filter(jobs: Any) -> None:
@@ -102,7 +121,8 @@ def _add_report(jobs: Any) -> None:
 def _add_materialise(jobs: Any) -> None:
     job = jobs.add_parser("materialise", help="write the pairs that stay as tar shards")
     job.description = (
-        "Write the pairs that stay as tar shards, with the captions that were chosen for them."
+        "Write the pairs that stay as tar shards, with the captions that were chosen for them; of "
+        "metadata alone, as the parquet that is to be downloaded."
     )
     _add_from(job)
     _add_workers(job)

@@ -30,13 +30,13 @@ Parcel = tuple[int, pa.RecordBatch]
 Send = Callable[[str, pa.RecordBatch, NDArray[Any]], None]
 """Sends a batch into a channel, given each row's partition."""
 
-Task = Callable[["Run", Any, Iterator[pa.RecordBatch], Send], Any]
-"""Works on an item and on what its channel holds for it; returns something that JSON can hold."""
+Task = Callable[[Any, Any, Iterator[pa.RecordBatch], Send], Any]
+"""Works, for a run, on an item and on what its channel holds for it; returns what JSON can hold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """What all tasks of a run share."""
+class Exchange:
+    """What all tasks of any run share."""
 
     source: Path
     """The folder that the shards' paths are relative to."""
@@ -44,9 +44,6 @@ class Run:
     """Where results are written."""
     home: Path
     """Where the results are in the end."""
-    recipe: Recipe
-    measured: Path
-    """The folder with the measured columns: the output, or another run's."""
     partitions: int
     """A power of two."""
     carrier: str = "files"
@@ -64,6 +61,15 @@ class Run:
         return (hashes >> np.uint64(63 - bits) >> np.uint64(1)).astype(np.uint16)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run(Exchange):
+    """What all tasks of a run by a recipe share."""
+
+    recipe: Recipe
+    measured: Path
+    """The folder with the measured columns: the output, or another run's."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """One task per item."""
@@ -75,7 +81,7 @@ class Stage:
     sends: tuple[str, ...] = ()
 
 
-def perform(run: Run, stage: Stage, item: Any) -> Any:
+def perform(run: Exchange, stage: Stage, item: Any) -> Any:
     """Run a task with the file carrier, unless it is done already; return its result."""
     name = item_name(item)
     marker = run.work / "done" / stage.name / f"{name}.json"
@@ -89,7 +95,7 @@ def perform(run: Run, stage: Stage, item: Any) -> Any:
 
 
 def perform_native(
-    run: Run, stage: Stage, item: Any, received: Iterator[pa.RecordBatch]
+    run: Exchange, stage: Stage, item: Any, received: Iterator[pa.RecordBatch]
 ) -> tuple[Any, dict[str, list[Parcel]]]:
     """Run a task whose parcels Beam carries; return its result and them."""
     parcels: dict[str, list[Parcel]] = {channel: [] for channel in stage.sends}
@@ -106,7 +112,7 @@ def item_name(item: Any) -> str:
     return f"{item:05d}" if isinstance(item, int) else str(item.name)
 
 
-def _received(run: Run, channel: str, partition: int) -> Iterator[pa.RecordBatch]:
+def _received(run: Exchange, channel: str, partition: int) -> Iterator[pa.RecordBatch]:
     for path in sorted((run.work / "channels" / channel).rglob("*.arrow")):
         yield from read_ipc(path, run.partitions, partition)
 
@@ -122,7 +128,7 @@ def cut(batch: pa.RecordBatch, partitions: NDArray[Any], count: int) -> list[pa.
 class _FileOutbox(ExitStack):
     """Writes what a task sends, a file per channel; they appear when it ends without an error."""
 
-    def __init__(self, run: Run, name: str) -> None:
+    def __init__(self, run: Exchange, name: str) -> None:
         super().__init__()
         self._run, self._name = run, name
         self._sinks: dict[str, pa.ipc.RecordBatchFileWriter] = {}

@@ -10,6 +10,7 @@ from pipelines import (
     count,
     decide,
     duplicates,
+    extract,
     hosts,
     lookup,
     measure,
@@ -17,6 +18,7 @@ from pipelines import (
     rank,
     write,
 )
+from pipelines.crawl import ExtractRun
 from pipelines.exchange import Run, Stage
 from pipelines.transforms import AddUp, Do
 from recaption.manifest import read_manifest
@@ -45,6 +47,8 @@ DECIDE = Stage("Decide", decide.decide_shard, sends=("subset", "hosts"))
 MERGE_HOSTS = Stage("MergeHosts", hosts.merge_hosts, "hosts")
 MERGE_SUBSET = Stage("MergeSubset", decide.merge_subset, "subset")
 MATERIALISE = Stage("Materialise", write.write_shard)
+EXTRACT = Stage("Extract", extract.extract_part, sends=("pairs",))
+MERGE_EXTRACTED = Stage("MergeExtracted", extract.merge_pairs, "pairs")
 
 
 def filter_corpus(shards: beam.PCollection, run: Run) -> beam.PCollection:
@@ -117,6 +121,19 @@ def materialise_corpus(shards: beam.PCollection, run: Run) -> beam.PCollection:
     return _once(written) | "Describe" >> beam.Map(
         lambda _, done: write.describe_shards(run, read_manifest(run.output), done),
         beam.pvalue.AsIter(written),
+    )
+
+
+def extract_corpus(parts: beam.PCollection, run: ExtractRun) -> beam.PCollection:
+    """Extract the pairs of a crawl: from its parts to the manifest's path."""
+    extracted = parts | Do(run, EXTRACT)
+    merged = extracted["pairs"] | Do(run, MERGE_EXTRACTED)
+    return (
+        [extracted["results"], merged["results"]]
+        | "AllFacts" >> beam.Flatten()
+        | beam.Values()
+        | "AddUp" >> beam.CombineGlobally(AddUp())
+        | "Write" >> beam.Map(extract.finish, run)
     )
 
 

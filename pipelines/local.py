@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 from pipelines import images
-from pipelines.exchange import Run, Stage, item_name, perform
+from pipelines.exchange import Exchange, Stage, item_name, perform
 from pipelines.inputs import Shard
 
 _log = logging.getLogger("altmill")
@@ -30,7 +30,7 @@ class WorkerError(RuntimeError):
     """A worker process was killed, and again when it was alone."""
 
 
-def perform_all(run: Run, stage: Stage, items: Sequence[Any]) -> Iterator[tuple[str, Any]]:
+def perform_all(run: Exchange, stage: Stage, items: Sequence[Any]) -> Iterator[tuple[str, Any]]:
     """Run a task on every item; yield each item's name and result as they end."""
     yield from work_through(stage.name, functools.partial(perform, run, stage), items, run.workers)
 

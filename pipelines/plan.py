@@ -175,8 +175,6 @@ _ALONE = "got an input of metadata alone; leave it"
 def _check(recipe: Recipe, shards: Sequence[Shard]) -> None:
     """Check a recipe against the input."""
     of_images = {
-        f"materialise must have image bytes to write, {_ALONE} out, download the images of "
-        "subset.npy, and filter those": recipe.materialise,
         f"nsfw.model must have image bytes to score, {_ALONE} empty": recipe.nsfw.model,
         f"test_sets.indexes must have image bytes to look for, {_ALONE} empty, download the "
         "images, and filter those": recipe.test_sets.indexes,

@@ -5,7 +5,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 
 from filters.rule import RecipeError
 from pipelines import statistics
+from pipelines.crawl import LEFT_BY_EXTRACT, ExtractPlan
 from pipelines.exchange import Run
 from pipelines.plan import Plan
 from pipelines.shard_table import write_shard_table
@@ -25,8 +26,8 @@ from recaption.settings import Settings
 _log = logging.getLogger("altmill")
 
 _LEFT_BY_RUN = (
-    *("columns", "decisions", "tables", "shards", "captions", "report", "audit", "subset.npy"),
-    statistics.NAME,
+    *("columns", "decisions", "tables", "shards", "download", "captions", "report", "audit"),
+    *("subset.npy", statistics.NAME),
     NAME,
 )
 _STATE = "run.json"
@@ -47,12 +48,33 @@ def run_filter(plan: Plan, options: Sequence[str] = (), *, overwrite: bool = Fal
 
     with locked(plan.run.home):
         if _is_complete(plan):
-            _log.info("%s is complete already: same recipe, input and code", plan.run.home)
             return
-        _prepare(plan, overwrite=overwrite)
+        _prepare(plan, _LEFT_BY_RUN, overwrite=overwrite)
         seconds = _time(lambda: _go(plan.shards, partial(filter_corpus, run=plan.run), options))
         state = {"plan": plan.digest, "seconds": round(seconds, 1), "workers": plan.run.workers}
         write_json(plan.run.home / _STATE, state)
+        shutil.rmtree(plan.run.work)
+
+
+def run_extract(plan: ExtractPlan, options: Sequence[str] = (), *, overwrite: bool = False) -> None:
+    """Extract the pairs of a crawl.
+
+    Args:
+        plan: From `plan_extract`.
+        options: Beam's.
+        overwrite: Replace another run's results in the output folder.
+
+    Raises:
+        ManifestError: The output folder holds another run, or somebody is writing to it.
+    """
+    from pipelines.jobs import extract_corpus
+
+    with _locked(plan.run.home):
+        if _is_complete(plan):
+            return
+        _prepare(plan, LEFT_BY_EXTRACT, overwrite=overwrite)
+        seconds = _time(lambda: _go(plan.parts, partial(extract_corpus, run=plan.run), options))
+        write_json(plan.run.home / _STATE, {"plan": plan.digest, "seconds": round(seconds, 1)})
         shutil.rmtree(plan.run.work)
 
 
@@ -80,8 +102,8 @@ def run_decide(plan: Plan, options: Sequence[str] = ()) -> None:
         _go(plan.shards, build, options)
         _remove(plan.run.home / _STATE)  # what is there is no longer the filter run's
         merged = "tables/merged_captions"
-        moved = ("decisions", "subset.npy", "shards", merged, "report", "audit", statistics.NAME)
-        for name in (*moved, NAME):
+        of_pairs = ("decisions", "subset.npy", "shards", "download", merged)
+        for name in (*of_pairs, "report", "audit", statistics.NAME, NAME):
             new, place = plan.run.output / name, plan.run.home / name
             if not new.is_file():  # a file is replaced at once: there is a manifest at any time
                 _remove(place)
@@ -91,18 +113,21 @@ def run_decide(plan: Plan, options: Sequence[str] = ()) -> None:
         shutil.rmtree(plan.run.home / "_work")
 
 
-def run_materialise(plan: Plan, options: Sequence[str] = ()) -> dict[str, int]:
-    """Write the pairs that stay as shards; return how many are in each."""
+def run_materialise(plan: Plan, options: Sequence[str] = ()) -> tuple[Path, dict[str, int]]:
+    """Write the pairs that stay; return the folder, and how many are in each file."""
     from pipelines.jobs import materialise_corpus
+    from pipelines.write import LISTS, SHARDS, SIZES
 
     with locked(plan.run.home):
         shutil.rmtree(plan.run.work, ignore_errors=True)
-        _remove(plan.run.home / "shards")
+        for folder in (SHARDS, LISTS):
+            _remove(plan.run.home / folder)
         _go(plan.shards, partial(materialise_corpus, run=plan.run), options)
         shutil.rmtree(plan.run.work)
         write_shard_table(read_manifest(plan.run.home), plan.run.home)
-    sizes: dict[str, int] = read_json(plan.run.home / "shards" / "sizes.json")
-    return sizes
+    at = (plan.run.home / folder / SIZES for folder in (SHARDS, LISTS))
+    path = next(path for path in at if path.exists())
+    return path.parent, read_json(path)
 
 
 def run_recaption(
@@ -185,24 +210,27 @@ def locked(output: Path) -> Iterator[None]:
         os.close(folder)
 
 
-def _is_complete(plan: Plan) -> bool:
+def _is_complete(plan: Plan | ExtractPlan) -> bool:
     state = plan.run.home / _STATE
-    return (
+    complete = (
         (plan.run.home / NAME).is_file()
         and state.is_file()
         and read_json(state).get("plan") == plan.digest
     )
+    if complete:
+        _log.info("%s is complete already: same recipe, input and code", plan.run.home)
+    return complete
 
 
-def _prepare(plan: Plan, *, overwrite: bool) -> None:
-    """Make way for a run, or let it go on where it stopped."""
+def _prepare(plan: Plan | ExtractPlan, names: Iterable[str], *, overwrite: bool) -> None:
+    """Make way for a run that leaves files of these names, or let it go on where it stopped."""
     begun = plan.run.work / "plan.json"
     if begun.is_file() and read_json(begun) == plan.digest:
         _log.info("going on with the unfinished run in %s", plan.run.home)
         for path in plan.run.home.rglob(".*.tmp"):  # of processes that were killed
             path.unlink(missing_ok=True)
         return
-    left = [plan.run.home / name for name in (*_LEFT_BY_RUN, _STATE)]
+    left = [path for name in (*names, _STATE) for path in plan.run.home.glob(name)]
     left = [path for path in (*left, begun) if path.exists()]
     if left and not overwrite:
         raise ManifestError(

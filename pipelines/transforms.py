@@ -8,7 +8,7 @@ import pyarrow as pa
 from apache_beam import coders
 
 from pipelines import statistics
-from pipelines.exchange import Run, Stage, item_name, perform_native
+from pipelines.exchange import Exchange, Stage, item_name, perform_native
 from pipelines.local import perform_all
 
 
@@ -51,7 +51,7 @@ class Do(beam.PTransform):
         after: Collections that must be complete before.
     """
 
-    def __init__(self, run: Run, stage: Stage, *after: beam.PCollection) -> None:
+    def __init__(self, run: Exchange, stage: Stage, *after: beam.PCollection) -> None:
         super().__init__(label=stage.name)
         self._run, self._stage, self._after = run, stage, after
 
@@ -101,7 +101,7 @@ class Do(beam.PTransform):
 class _PerformAll(beam.DoFn):
     """Runs all items of a stage in local processes; only names and results cross Beam."""
 
-    def __init__(self, run: Run, stage: Stage) -> None:
+    def __init__(self, run: Exchange, stage: Stage) -> None:
         self._run, self._stage = run, stage
 
     def process(self, _: bytes, items: list[Any], *__: object) -> Iterator[tuple[str, Any]]:
@@ -111,7 +111,7 @@ class _PerformAll(beam.DoFn):
 class _PerformNative(beam.DoFn):
     """Runs one item; what it sends crosses Beam."""
 
-    def __init__(self, run: Run, stage: Stage) -> None:
+    def __init__(self, run: Exchange, stage: Stage) -> None:
         self._run, self._stage = run, stage
 
     def process(self, keyed: tuple[Any, Iterable[pa.RecordBatch]], *_: object) -> Iterator[Any]:

@@ -34,6 +34,9 @@ from recaption.captions import DECIDED_BY, captions_path, note_of, winners_of
 from recaption.files import replacing, write_json, write_text
 from recaption.manifest import NAME
 
+SHARDS, LISTS, SIZES = "shards", "download", "sizes.json"
+"""Where kept pairs go, and those of metadata alone; and what says how many."""
+
 _EXTENSIONS = {"JPEG": "jpg", "MPO": "jpg"}
 MERGED = "merged_captions"
 """What a kept sample calls the captions of its copies."""
@@ -43,6 +46,7 @@ _CHOICE = (
     *("re_caption", "re_itc", "re_itm", "captioner"),
 )
 """What a sample says of its captions, by Recap-DataComp's names: the raw and the synthetic one."""
+_OF_IMAGES = ["key", "width", "height", "sha256"]
 _OURS = ("uid", "url", "caption", "key", "width", "height", "sha256")
 _SAFE_KEY = re.compile(r"[\w-]+(/[\w-]+)*")
 
@@ -52,10 +56,13 @@ def write_shard(run: Run, shard: Shard, _: Iterator[pa.RecordBatch], __: Send) -
 
     Pairs that were given captions are those, and have those, that were chosen.
     Image bytes are those of the input, and so are keys, but for those that a tar reader would cut
-    at a dot.  The input's other columns are in the json and in the parquet.
+    at a dot.  The input's other columns are in the json and in the parquet.  Of metadata alone, it
+    is the parquet that is left, without what is known of images: what img2dataset is to download.
     """
-    folder = run.output / "shards"
     kept, at = _kept(run, shard)
+    if shard.kind == "metadata":
+        return _write_list(run, shard, kept.drop_columns([*_INTERNAL, *_OF_IMAGES]))
+    folder = run.output / SHARDS
     fields = {} if shard.parquet else read_fields(shard)
     extensions = [_EXTENSIONS.get(kind, kind.lower()) for kind in kept["format"].to_pylist()]
     with (
@@ -77,6 +84,13 @@ def write_shard(run: Run, shard: Shard, _: Iterator[pa.RecordBatch], __: Send) -
         sink.write_table(kept)
     write_stats(folder / f"{shard.name}_stats.json", {"success": len(kept)})
     return facts_of(folder, shard.name, extensions, len(kept))
+
+
+def _write_list(run: Run, shard: Shard, kept: pa.Table) -> dict[str, Any]:
+    if len(kept):  # img2dataset fails at a file of none
+        with parquet_writer(run.output / LISTS / f"{shard.name}.parquet", kept.schema) as sink:
+            sink.write_table(kept)
+    return {"listed": {f"{shard.name}.parquet": len(kept)}}
 
 
 def _kept(run: Run, shard: Shard) -> tuple[pa.Table, NDArray[np.int64]]:
@@ -182,6 +196,8 @@ def write_pages(manifest: dict[str, Any], run: Run) -> Path:
 def describe_shards(run: Run, manifest: dict[str, Any], done: Iterable[tuple[str, Any]]) -> str:
     """Write what is beside a run's shards: `sizes.json`, a card and a Croissant file.
 
+    Beside lists of what is to be downloaded, it is `sizes.json` alone.
+
     Args:
         run: The run.
         manifest: Its manifest.
@@ -190,9 +206,14 @@ def describe_shards(run: Run, manifest: dict[str, Any], done: Iterable[tuple[str
     Returns:
         The path of `sizes.json`.
     """
-    folder = run.output / "shards"
-    data = gather(run.output, manifest, (found for _, found in done))
-    write_json(folder / "sizes.json", data.sizes)
+    found = [one for _, one in done]
+    listed = {name: rows for one in found for name, rows in one.get("listed", {}).items()}
+    if listed:
+        write_json(run.output / LISTS / SIZES, dict(sorted(listed.items())))
+        return str(run.output / LISTS / SIZES)
+    folder = run.output / SHARDS
+    data = gather(run.output, manifest, found)
+    write_json(folder / SIZES, data.sizes)
     write_text(folder / card.NAME, card.render_card(data))
     write_json(folder / croissant.NAME, croissant.croissant(data))
-    return str(folder / "sizes.json")
+    return str(folder / SIZES)

@@ -2,6 +2,7 @@
 
 python -m tests.bench                           everything, in a few minutes
 python -m tests.bench count --rows 10_000_000   time and memory of one large corpus
+python -m tests.bench extract                   pages of a crawl, beside BeautifulSoup and lxml
 python -m tests.bench index                     an index of a million test images
 python -m tests.bench cifair                    how many human-judged duplicates are found
 python -m tests.bench peers                     what other detectors find of copies, and how fast
@@ -15,7 +16,8 @@ python -m tests.bench step                      a training step, beside open_cli
 
 Rates are per second of CPU, user and system, children included; on a machine that does other work
 too they come out lower.  All inputs are generated from a seed, but for the real images of
-../shared/data/realalt, which are measured where they are present.
+../shared/data/realalt and the real pages of ../shared/data/html, which are measured where they
+are present.
 """
 
 import argparse
@@ -41,6 +43,7 @@ from tests.bench.copies import compare_peers
 from tests.bench.downloads import measure_downloads
 from tests.bench.duplicates import measure_groups
 from tests.bench.encoders import SIZES
+from tests.bench.extract import measure_extraction
 from tests.bench.generate import measure_generation
 from tests.bench.loader import measure_loading
 from tests.bench.lookup import measure_lookups
@@ -297,6 +300,7 @@ _JOBS: dict[str, Callable[[Path, argparse.Namespace], None]] = {
     "count": lambda folder, chosen: count_large(folder, chosen.rows),
     "index": lambda folder, chosen: _say_all(measure_lookups(folder, chosen.entries)),
     "duplicates": lambda folder, chosen: _say_all(measure_groups(folder, chosen.rows)),
+    "extract": lambda folder, _: _say_all(measure_extraction(folder)),
     "cifair": lambda folder, chosen: cifair.measure(folder, _say, chosen.pictures),
     "peers": lambda folder, _: _say_all(compare_peers(folder)),
     "generate": lambda *_: _say_all(measure_generation()),

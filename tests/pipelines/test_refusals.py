@@ -230,19 +230,6 @@ def test_a_recipe_that_cannot_work_is_named(
     assert said == sentence
 
 
-def test_pairs_without_image_bytes_cannot_be_materialised(
-    place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_parquet(place / "meta" / "0.parquet", {"url": ["u"], "caption": ["a"]})
-
-    said = refusal([*with_input("meta"), "--set", "materialise=true"], capsys)
-
-    assert said == (
-        "materialise must have image bytes to write, got an input of metadata alone; leave it out, "
-        "download the images of subset.npy, and filter those"
-    )
-
-
 @pytest.mark.parametrize("workers", ["0", "-1", "1.5", "many", ""])
 def test_a_number_of_workers_is_one_or_more(
     workers: str, capsys: pytest.CaptureFixture[str]
