@@ -1,11 +1,12 @@
 """What may be said on the command line."""
 
 import argparse
-import os
 from pathlib import Path
 from typing import Any
 
 from pipelines.download_arguments import add_download
+from pipelines.inspection_arguments import add_inspections
+from pipelines.options import add_from, add_recipe, add_workers
 from recaption.command_line import Parser
 
 _EXAMPLES = """\
@@ -42,13 +43,9 @@ def parser() -> argparse.ArgumentParser:
     _add_recaption(jobs)
     _add_report(jobs)
     _add_materialise(jobs)
-    _add_explain(jobs)
-    _add_diff(jobs)
-    _add_doctor(jobs)
-    _add_index(jobs)
-    _add_audit(jobs)
+    add_inspections(jobs)
     _add_sample(jobs)
-    add_download(jobs, _add_workers)
+    add_download(jobs)
     return root
 
 
@@ -66,7 +63,7 @@ def _add_extract(jobs: Any) -> None:
     job.add_argument(
         "--overwrite", action="store_true", help="replace what another run left in the output"
     )
-    _add_workers(job)
+    add_workers(job)
 
 
 def _add_filter(jobs: Any) -> None:
@@ -82,7 +79,7 @@ def _add_filter(jobs: Any) -> None:
         help="img2dataset shards, parquet metadata or parquet with images: a folder, file or glob",
     )
     job.add_argument("--output", required=True, type=Path, metavar="DIR", help="where results go")
-    _add_recipe(job)
+    add_recipe(job)
     job.add_argument(
         "--dry-run", action="store_true", help="check everything, print the plan, stop"
     )
@@ -93,8 +90,8 @@ def _add_filter(jobs: Any) -> None:
 
 def _add_decide(jobs: Any) -> None:
     job = jobs.add_parser("decide", help="decide again from measured columns, in seconds")
-    _add_from(job)
-    _add_recipe(job)
+    add_from(job)
+    add_recipe(job)
     job.add_argument(
         "--output", type=Path, metavar="DIR", help="where results go (default: in place)"
     )
@@ -106,7 +103,7 @@ def _add_recaption(jobs: Any) -> None:
         "Do what python -m recaption does after train, on workers of a Beam runner, whose options "
         "follow after --."
     )
-    _add_from(job)
+    add_from(job)
     job.add_argument("--recipe", default="small", metavar="NAME", help="as of python -m recaption")
     job.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change it")
     for name in ("captioner", "scorer", "device"):
@@ -115,7 +112,7 @@ def _add_recaption(jobs: Any) -> None:
 
 def _add_report(jobs: Any) -> None:
     job = jobs.add_parser("report", help="write a run's pages again, and that of its captions")
-    _add_from(job)
+    add_from(job)
 
 
 def _add_materialise(jobs: Any) -> None:
@@ -124,122 +121,8 @@ def _add_materialise(jobs: Any) -> None:
         "Write the pairs that stay as tar shards, with the captions that were chosen for them; of "
         "metadata alone, as the parquet that is to be downloaded."
     )
-    _add_from(job)
-    _add_workers(job)
-
-
-def _add_explain(jobs: Any) -> None:
-    job = jobs.add_parser("explain", help="tell the whole story of one pair")
-    job.add_argument("uid", metavar="UID", help="32 hexadecimal digits, as in decisions/")
-    _add_from(job)
-
-
-def _add_diff(jobs: Any) -> None:
-    job = jobs.add_parser("diff", help="compare two runs, pair by pair")
-    job.description = (
-        "Compare two runs: rows by reason, the drift of each column, and the pairs whose verdict "
-        "changed. The exit code is that of diff: 0 if every pair has the same verdict in both, 1 "
-        "if not, and 2 if one cannot be read."
-    )
-    job.add_argument("a", type=Path, metavar="A", help="the output of a filter run")
-    job.add_argument("b", type=Path, metavar="B", help="that of another")
-    job.add_argument("--output", type=Path, metavar="DIR", help="write a page and JSON there, too")
-    _add_workers(job)
-
-
-def _add_doctor(jobs: Any) -> None:
-    job = jobs.add_parser("doctor", help="check shards before you train on them")
-    job.description = (
-        "Say in a line each what is wrong with shards. The exit code is 1 if something would stop "
-        "training or have it learn from nothing (error), 0 otherwise, and 2 if there is no shard."
-    )
-    job.add_argument(
-        "shards",
-        nargs="+",
-        metavar="SHARDS",
-        help="a folder, a file, a glob, or a pattern as of open_clip: 's/{00000..00099}.tar'",
-    )
-    job.add_argument(
-        "--caption",
-        default="txt",
-        metavar="NAME",
-        help="the member, or a parquet's column, with captions (default: %(default)s)",
-    )
-    job.add_argument(
-        "--sample",
-        type=_whole,
-        default=200,
-        metavar="N",
-        help="images to decode, over all shards (default: %(default)s)",
-    )
-    job.add_argument("--seed", type=int, default=0, help="of their choice; default: %(default)s")
-    job.add_argument("--json", action="store_true", help="print JSON")
-    _add_workers(job)
-
-
-def _add_index(jobs: Any) -> None:
-    job = jobs.add_parser("index", help="hash a test set, to keep it out of training sets")
-    job.description = "Hash a test set.  Of the recipe, [images] and [embedding] count."
-    source = job.add_mutually_exclusive_group(required=True)
-    source.add_argument(
-        "--images", metavar="PATH", help="a folder of image files, or shards with images"
-    )
-    source.add_argument(
-        "--merge", type=Path, nargs="+", metavar="INDEX", help="make one of several indexes"
-    )
-    job.add_argument("--output", "--out", required=True, type=Path, metavar="DIR", help="the index")
-    job.add_argument("--name", help="of the test set (default: the last part of the path)")
-    job.add_argument(
-        "--upright-only",
-        action="store_true",
-        help="do not hash the flips and quarter turns of each image, too",
-    )
-    job.add_argument(
-        "--skip-bad", action="store_true", help="leave out images that cannot be decoded"
-    )
-    _add_recipe(job)
-
-
-def _add_audit(jobs: Any) -> None:
-    job = jobs.add_parser("audit", help="state how many copies of test images a run would find")
-    job.description = (
-        "Copy a sample of the test images in many ways, plant the copies among the corpus's own "
-        "images, and state how many the run's rules find, and how many other images they match."
-    )
-    _add_from(job)
-    job.add_argument(
-        "--against",
-        type=Path,
-        nargs="+",
-        default=[],
-        metavar="INDEX",
-        help="indexes of test sets (default: those of the run's recipe)",
-    )
-    job.add_argument(
-        "--images",
-        nargs="+",
-        default=[],
-        metavar="PATH",
-        help="where each test set's images are (default: where they were indexed)",
-    )
-    job.add_argument(
-        "--different",
-        metavar="PATH",
-        help="images, in files or shards, of which you know that they are no test images",
-    )
-    for name, images, of in (("sample", 200, "test"), ("corpus-sample", 2000, "corpus")):
-        job.add_argument(
-            f"--{name}",
-            type=_positive,
-            default=images,
-            metavar="N",
-            help=f"{of} images to draw (default: %(default)s)",
-        )
-    job.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    job.add_argument(
-        "--output", type=Path, metavar="DIR", help="where it goes (default: audit, in --from)"
-    )
-    _add_workers(job)
+    add_from(job)
+    add_workers(job)
 
 
 def _add_sample(jobs: Any) -> None:
@@ -282,61 +165,9 @@ def _add_sample(jobs: Any) -> None:
     )
 
 
-def _add_recipe(job: argparse.ArgumentParser) -> None:
-    job.add_argument(
-        "--recipe",
-        default="align",
-        metavar="NAME",
-        help="align, conceptual-captions, coyo, datacomp-basic, laion, a TOML file, or a run's "
-        "manifest.json (default: %(default)s)",
-    )
-    job.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change the recipe, such as rules.token_count.max_inclusive=30; may be repeated",
-    )
-    _add_workers(job)
-
-
-def _add_workers(job: argparse.ArgumentParser) -> None:
-    job.add_argument(
-        "--workers",
-        type=_positive,
-        default=_cores(),
-        metavar="N",
-        help="local processes (default: one per core, %(default)s)",
-    )
-
-
-def _positive(text: str) -> int:
-    if not (text.isdecimal() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"must be a number from 1 on, got {text!r}")
-    return int(text)
-
-
 def _share(text: str) -> tuple[str, float]:
     kind, _, share = text.partition("=")
     try:
         return kind, float(share)
     except ValueError:
         raise argparse.ArgumentTypeError(f"must be KIND=SHARE, got {text!r}") from None
-
-
-def _whole(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be a number from 0 on, got {text!r}")
-    return int(text)
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _add_from(job: argparse.ArgumentParser) -> None:
-    job.add_argument(
-        "--from", required=True, type=Path, metavar="DIR", help="the output of a filter run"
-    )

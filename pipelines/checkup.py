@@ -4,26 +4,24 @@ import itertools
 import json
 import random
 import re
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import xxhash
-from numpy.typing import NDArray
 
 from filters.recipe import Images
+from pipelines.companions import compare
+from pipelines.findings import Checkup
 from pipelines.images import decodes, read_header
 from pipelines.inputs import find_shards
 from pipelines.rows import mapped, read_rows
 from pipelines.schema import IMAGE_EXTENSIONS
 from pipelines.tars import Sample, read_members, samples
-from recaption.files import read_json
 
 IMAGES = ("jpg", "png", "jpeg", "webp")
 """The members that open_clip takes for the image of a sample."""
@@ -45,30 +43,6 @@ class Check:
     seed: int = 0
 
 
-@dataclass(slots=True)
-class Checkup:
-    """What was found in a shard."""
-
-    shard: str
-    samples: int = 0
-    pairs: int = 0
-    """Samples with an image and a caption, which is all that open_clip asks for."""
-    looked_at: int = 0
-    found: dict[str, tuple[int, str]] = field(default_factory=dict)
-    """How often each ailment was found, with an example."""
-    keys: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
-    """Digests of the keys, each once, sorted."""
-    kinds: Counter[str] = field(default_factory=Counter)
-    """Samples by the extension of their image."""
-    others: Counter[str] = field(default_factory=Counter)
-    """Samples by what members they have beside the image."""
-
-    def add(self, ailment: str, example: str = "", count: int = 1) -> None:
-        """Count an ailment; the first example stays."""
-        before, first = self.found.get(ailment, (0, example))
-        self.found[ailment] = (before + count, first)
-
-
 def check_shard(check: Check, files: list[Path]) -> Checkup:
     """Check a shard.
 
@@ -82,7 +56,7 @@ def check_shard(check: Check, files: list[Path]) -> Checkup:
         if path.suffix == ".parquet":
             _check_parquet(check, path, checkup)
         else:
-            _compare(files, _check_tar(check, path, checkup), checkup)
+            compare(files, _check_tar(check, path, checkup), checkup)
         if not checkup.pairs:
             checkup.add("shard_empty")
     except (OSError, pa.ArrowException, ValueError) as error:
@@ -222,62 +196,6 @@ def _decode(image: bytes, key: str, checkup: Checkup) -> None:
         checkup.add("image_too_large", f"{key}, {header.width} x {header.height}")
     elif header.error or not decodes(image, Images().max_pixels):
         checkup.add("image_undecodable", key)
-
-
-# ---------------------------------------------------------------------------- what speaks of a tar
-
-
-def _compare(files: list[Path], keys: set[str], checkup: Checkup) -> None:
-    """Compare a tar with what is beside it."""
-    tar, *parquets = files
-    _compare_sizes(tar, checkup)
-    stats = tar.with_name(f"{tar.stem}_stats.json")
-    if stats.is_file():
-        successes = (_object(stats) or {}).get("successes")
-        if successes != checkup.samples:
-            checkup.add("stats_wrong", f"{successes}, not {checkup.samples:,}")
-    for parquet in parquets:
-        _compare_parquet(parquet, keys, checkup)
-
-
-def _compare_sizes(tar: Path, checkup: Checkup) -> None:
-    path = tar.with_name("sizes.json")
-    if not path.is_file():
-        return
-    sizes = _object(path)
-    if sizes is None:
-        checkup.add("sizes_unreadable")
-    elif tar.name not in sizes:
-        checkup.add("sizes_lacks")
-    elif sizes[tar.name] != checkup.samples:
-        checkup.add("sizes_wrong", f"{sizes[tar.name]}, not {checkup.samples:,}")
-
-
-def _object(path: Path) -> dict[str, Any] | None:
-    try:
-        told = read_json(path)
-    except (OSError, ValueError, RecursionError):
-        return None
-    return told if isinstance(told, dict) else None
-
-
-def _compare_parquet(parquet: Path, keys: set[str], checkup: Checkup) -> None:
-    try:
-        names = pq.read_schema(parquet).names
-        if "key" not in names:
-            return
-        table = pq.read_table(parquet, columns=[n for n in ("key", "status") if n in names])
-    except (OSError, pa.ArrowException) as error:
-        checkup.add("parquet_unreadable", f"{parquet.name}: {str(error).splitlines()[0]}")
-        return
-    if "status" in table.schema.names:
-        table = table.filter(pc.equal(table["status"], "success"))
-    listed = {str(key) for key in table["key"].to_pylist()}
-    if listed != keys:
-        sides = (listed - keys, keys - listed)
-        examples = ", ".join(sorted(key for side in sides for key in sorted(side)[:1]))
-        missing, more = map(len, sides)
-        checkup.add("parquet_differs", f"{missing:,} lacking, {more:,} more, such as {examples}")
 
 
 # --------------------------------------------------------------------------------------- parquets

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from pipelines.ailments import AILMENTS, ERROR, FATAL_WHEN_ALL, SEVERITIES
-from pipelines.checkup import Check, Checkup, check_shard, key_of
+from pipelines.checkup import Check, check_shard, key_of
+from pipelines.findings import Checkup
 from pipelines.local import spread
 from pipelines.page import inert
 from pipelines.shard_paths import find_shard_files

@@ -1,7 +1,6 @@
 """What may be said of a download on the command line."""
 
 import argparse
-from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from pipelines.download import DownloadPlan, plan_download
 from pipelines.download_shard import Download
 from pipelines.fetcher import Fetching
 from pipelines.manifest import version_of
+from pipelines.options import add_workers
 
 _USER_AGENT = f"Mozilla/5.0 (compatible; altmill/{version_of('altmill')})"
 
@@ -26,7 +26,7 @@ _BOUNDS = {
 """Fields of `Fetching`."""
 
 
-def add_download(jobs: Any, add_workers: Callable[[argparse.ArgumentParser], None]) -> None:
+def add_download(jobs: Any) -> None:
     """Add the job `download`."""
     job = jobs.add_parser("download", help="fetch the images of a list of URLs into shards")
     job.description = (

@@ -69,7 +69,7 @@ def run_extract(plan: ExtractPlan, options: Sequence[str] = (), *, overwrite: bo
     """
     from pipelines.jobs import extract_corpus
 
-    with _locked(plan.run.home):
+    with locked(plan.run.home):
         if _is_complete(plan):
             return
         _prepare(plan, LEFT_BY_EXTRACT, overwrite=overwrite)

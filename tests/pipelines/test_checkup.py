@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from pipelines.checkup import IMAGES, Check, Checkup, check_shard, digest_of, key_of
+from pipelines.checkup import IMAGES, Check, check_shard, digest_of, key_of
+from pipelines.findings import Checkup
 from tests import crawls
 from tests.shards import picture, write_parquet, write_tar
 

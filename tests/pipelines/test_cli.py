@@ -188,7 +188,8 @@ def test_help_names_every_preset(capsys: pytest.CaptureFixture[str]) -> None:
     told = " ".join(capsys.readouterr().out.split())
     names = [path.name for path in files("pipelines.recipes").iterdir()]
     presets = sorted(name.removesuffix(".toml") for name in names)
-    assert f"--recipe NAME {', '.join(presets)}, or a TOML file (default: align)" in told
+    others = "a TOML file, or a run's manifest.json (default: align)"
+    assert f"--recipe NAME {', '.join(presets)}, {others}" in told
 
 
 def test_beams_own_options_follow_after_two_dashes(

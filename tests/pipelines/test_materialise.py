@@ -147,14 +147,14 @@ def test_the_story_of_a_pair_has_its_captions(
 def test_the_page_shows_captions_before_and_after(
     output: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert command("report", "--from", output) == 2
-    assert "run python -m recaption choose" in capsys.readouterr().err
+    assert command("report", "--from", output) == 0
+    assert not (output / "report" / "captions.html").exists()
     caption(output, min_itm_inclusive=0.0)
 
     assert command("report", "--from", output) == 0
 
     page = (output / "report" / "captions.html").read_text()
-    assert f"report: {output}/report/captions.html" in capsys.readouterr().out
+    assert f"captions: {output}/report/captions.html" in capsys.readouterr().out
     assert page.count('<figure class="card">') == 2
     assert page.count("data:image/jpeg;base64,") == 2
     assert "dropped for its caption, back with a synthetic one" in page

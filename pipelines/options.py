@@ -1,0 +1,62 @@
+"""Options that several jobs have on the command line."""
+
+import argparse
+import os
+from pathlib import Path
+
+
+def add_recipe(job: argparse.ArgumentParser) -> None:
+    """Add what says by which rules, and what they need."""
+    job.add_argument(
+        "--recipe",
+        default="align",
+        metavar="NAME",
+        help="align, conceptual-captions, coyo, datacomp-basic, laion, a TOML file, or a run's "
+        "manifest.json (default: %(default)s)",
+    )
+    job.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change the recipe, such as rules.token_count.max_inclusive=30; may be repeated",
+    )
+    add_workers(job)
+
+
+def add_workers(job: argparse.ArgumentParser) -> None:
+    """Add the number of processes."""
+    job.add_argument(
+        "--workers",
+        type=positive,
+        default=_cores(),
+        metavar="N",
+        help="local processes (default: one per core, %(default)s)",
+    )
+
+
+def positive(text: str) -> int:
+    """Read a number from 1 on."""
+    if not (text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"must be a number from 1 on, got {text!r}")
+    return int(text)
+
+
+def whole(text: str) -> int:
+    """Read a number from 0 on."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a number from 0 on, got {text!r}")
+    return int(text)
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def add_from(job: argparse.ArgumentParser) -> None:
+    """Add the run that a job is about."""
+    job.add_argument(
+        "--from", required=True, type=Path, metavar="DIR", help="the output of a filter run"
+    )
