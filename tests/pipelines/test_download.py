@@ -106,10 +106,20 @@ def shards_of(output: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in paths}
 
 
+# A shell has jobs in the background, such as the tests may be, ignore interrupts
+HEEDING = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from pipelines.__main__ import main
+if __name__ == "__main__":
+    sys.exit(main())
+"""
+
+
 def start(arguments: list[str]) -> subprocess.Popen[bytes]:
     """Start a download with two processes, in a process group of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "pipelines", "download", *arguments, *LOOPBACK, "--workers", "2"],
+        [sys.executable, "-c", HEEDING, "download", *arguments, *LOOPBACK, "--workers", "2"],
         cwd=Path(__file__).parents[2],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
