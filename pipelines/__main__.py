@@ -13,7 +13,7 @@ from pipelines.audit_plan import AuditPlan, plan_audit
 from pipelines.build_index import IndexPlan, build_index, merge_indexes
 from pipelines.captions_page import write_captions_page
 from pipelines.certificate import table
-from pipelines.crawl import plan_extract
+from pipelines.crawl import REPORT, plan_extract
 from pipelines.diff import compare_runs, described, differs
 from pipelines.diff_page import write_diff
 from pipelines.doctor import diagnose, told, told_as_json
@@ -111,6 +111,7 @@ def _extract(options: argparse.Namespace, beam: Sequence[str]) -> None:
     )
     run_extract(plan, beam, overwrite=options.overwrite)
     _say(funnel(read_json(plan.run.home / MANIFEST)))
+    _say(f"\nreport: {plan.run.home / REPORT / 'index.html'}")
 
 
 def _filter(options: argparse.Namespace, beam: Sequence[str]) -> None:

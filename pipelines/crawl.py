@@ -12,7 +12,8 @@ from pipelines.exchange import Exchange
 from pipelines.inputs import InputError, find_files
 from pipelines.manifest import code_version
 
-LEFT_BY_EXTRACT = ("[0-9]*.parquet", "manifest.json")
+REPORT = "report"
+LEFT_BY_EXTRACT = ("[0-9]*.parquet", REPORT, "manifest.json")
 """What a run leaves in its output, as patterns."""
 
 ARCHIVES = (".warc", ".wat", ".warc.gz", ".wat.gz", ".warc.zst", ".wat.zst")

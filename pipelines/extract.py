@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 from pipelines.archives import Damage, Outcome, read_archive, read_html
 from pipelines.count import file_digest
-from pipelines.crawl import ExtractRun, Part
+from pipelines.crawl import REPORT, ExtractRun, Part
 from pipelines.exchange import Send
+from pipelines.extract_page import write_extract_page
 from pipelines.img_tags import Image, PageError
 from pipelines.manifest import code_version, environment, version_of
 from pipelines.storage import parquet_writer
@@ -136,7 +137,7 @@ def merge_pairs(
 
 
 def finish(account: dict[str, Any], run: ExtractRun) -> str:
-    """Write the manifest; return its path.
+    """Write the page, and then the manifest; return its path.
 
     Raises:
         ManifestError: The account does not close.
@@ -163,6 +164,7 @@ def finish(account: dict[str, Any], run: ExtractRun) -> str:
             f"the account must close, got {manifest['images_in']} images, {manifest['kept']} kept "
             f"and {manifest['dropped']} dropped; this is a defect of altmill: please report it"
         )
+    write_extract_page(manifest, run.output / REPORT)
     write_json(run.output / NAME, manifest)
     return str(run.output / NAME)
 

@@ -134,6 +134,10 @@ def test_every_page_and_every_image_is_in_the_account(extracted: Path) -> None:
         ("pages-00000", 15),
     ]
     assert account["encodings"] == {"utf-8 told by bytes": 45}
+    shown = (extracted / "report" / "index.html").read_text()
+    for kind, number in (account["pages_not_read"] | account["dropped"]).items():
+        assert f'<th scope="row" class="mono">{kind}</th><td class="n">{number}</td>' in shown
+    assert "http" not in shown.replace("http-equiv", "")
 
 
 @pytest.mark.parametrize("options", [("--workers", "2"), ("--", "--runner=FnApiRunner")], ids=str)
@@ -221,9 +225,8 @@ def test_without_a_base_url_images_of_html_files_lead_nowhere(
 
     assert main([*arguments, "--workers", "1"]) == 0
 
-    assert (
-        capsys.readouterr().out
-        == """\
+    assert capsys.readouterr().out.startswith(
+        """\
            5          pages
           30          images in the others
           -5   16.7%  image.alt_empty
@@ -242,7 +245,10 @@ def test_a_damaged_archive_is_named(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(command(tmp_path / "in", tmp_path / "out")) == 0
 
     said = capsys.readouterr().out
-    assert said.endswith("2 damaged inputs, read as far as they go: manifest.json names them\n")
+    assert "2 damaged inputs, read as far as they go: manifest.json names them\n" in said
+    shown = (tmp_path / "out" / "report" / "index.html").read_text()
+    assert shown.count('<li class="warning"><bdi>') == 2
+    assert said.endswith(f"report: {tmp_path / 'out' / 'report' / 'index.html'}\n")
     assert [bool(part["damage"]) for part in manifest(tmp_path / "out")["parts"]] == [True, True]
     assert rows(tmp_path / "out")[0]["text"] == "a b"
 
