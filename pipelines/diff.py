@@ -13,6 +13,7 @@ from pipelines.decide import decisions_path
 from pipelines.drift import LARGE, SOME, Drift, of_categories, of_histogram
 from pipelines.inputs import Shard
 from pipelines.manifest import measured_folder
+from pipelines.measure import columns_path
 from pipelines.page import inert, share
 from pipelines.pictures import read_rows, thumbnail
 from pipelines.verdicts import ABSENT, KEPT, Change, Changes, Example, compare_verdicts
@@ -247,7 +248,7 @@ def _example(runs: list[_Run], example: Example) -> Told:
 
 def _row(run: _Run, shard: str, at: int) -> Told:
     """Read a row's columns and decision."""
-    measured = measured_folder(run.output, run.manifest) / "columns" / f"{shard}.parquet"
+    measured = columns_path(measured_folder(run.output, run.manifest), shard)
     columns = _at(measured, at, _READ)
     decision = _at(decisions_path(run.output, shard), at, ("reason", "value", "threshold"))
     row = columns | decision

@@ -46,14 +46,8 @@ def run_filter(plan: Plan, options: Sequence[str] = (), *, overwrite: bool = Fal
     """
     from pipelines.jobs import filter_corpus
 
-    with locked(plan.run.home):
-        if _is_complete(plan):
-            return
-        _prepare(plan, _LEFT_BY_RUN, overwrite=overwrite)
-        seconds = _time(lambda: _go(plan.shards, partial(filter_corpus, run=plan.run), options))
-        state = {"plan": plan.digest, "seconds": round(seconds, 1), "workers": plan.run.workers}
-        write_json(plan.run.home / _STATE, state)
-        shutil.rmtree(plan.run.work)
+    job = partial(filter_corpus, run=plan.run)
+    _bring_to_its_end(plan, plan.shards, job, options, _LEFT_BY_RUN, overwrite=overwrite)
 
 
 def run_extract(plan: ExtractPlan, options: Sequence[str] = (), *, overwrite: bool = False) -> None:
@@ -69,12 +63,27 @@ def run_extract(plan: ExtractPlan, options: Sequence[str] = (), *, overwrite: bo
     """
     from pipelines.jobs import extract_corpus
 
+    job = partial(extract_corpus, run=plan.run)
+    _bring_to_its_end(plan, plan.parts, job, options, LEFT_BY_EXTRACT, overwrite=overwrite)
+
+
+def _bring_to_its_end(
+    plan: Plan | ExtractPlan,
+    items: Sequence[Any],
+    job: Callable[[Any], Any],
+    options: Sequence[str],
+    left: Iterable[str],
+    *,
+    overwrite: bool,
+) -> None:
+    """Run a job over items, unless it is complete; `left` names what such a run leaves."""
     with locked(plan.run.home):
         if _is_complete(plan):
             return
-        _prepare(plan, LEFT_BY_EXTRACT, overwrite=overwrite)
-        seconds = _time(lambda: _go(plan.parts, partial(extract_corpus, run=plan.run), options))
-        write_json(plan.run.home / _STATE, {"plan": plan.digest, "seconds": round(seconds, 1)})
+        _prepare(plan, left, overwrite=overwrite)
+        seconds = _time(lambda: _go(items, job, options))
+        state = {"plan": plan.digest, "seconds": round(seconds, 1), "workers": plan.run.workers}
+        write_json(plan.run.home / _STATE, state)
         shutil.rmtree(plan.run.work)
 
 

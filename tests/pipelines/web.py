@@ -10,6 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from typing import Any
 
+from tests.serving import running
+
 Act = Callable[["Handler"], None]
 """What the server does with a request."""
 
@@ -68,14 +70,8 @@ class Web(ThreadingHTTPServer):
 @contextmanager
 def serving(pages: Mapping[str, Act]) -> Iterator[Web]:
     """Run a server."""
-    with Web(pages) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    with running(Web(pages)) as server:
+        yield server
 
 
 def sends(body: bytes, code: int = 200, **headers: str) -> Act:

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.serving import running
+
 Act = Callable[["Handler"], None]
 """What the server does with one request."""
 
@@ -52,14 +54,8 @@ class Script(ThreadingHTTPServer):
 @contextmanager
 def serving(*acts: Act) -> Iterator[Script]:
     """Run a server that does one act for each request, in turn."""
-    with Script(list(acts)) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+    with running(Script(list(acts))) as server:
+        yield server
 
 
 def sends(body: bytes, status: int = 200, **headers: str) -> Act:
