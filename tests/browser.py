@@ -1,7 +1,11 @@
-"""Drive headless Chromium by its DevTools protocol, over pipes: no port, no driver, no network."""
+"""Drive headless Chromium by its DevTools protocol, over pipes: no port, no driver, no network.
+
+A page that is looked at and not touched needs no more than `shown_in_silence`.
+"""
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -12,10 +16,32 @@ from typing import Any, BinaryIO
 
 CHROMIUM = shutil.which("chromium")
 
-_FLAGS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync
---disable-background-networking --disable-component-update --hide-scrollbars
---remote-debugging-pipe"""
+_ALWAYS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync
+--disable-background-networking --disable-component-update"""
+_FLAGS = f"{_ALWAYS} --hide-scrollbars --remote-debugging-pipe"
+_DUMPS = f"{_ALWAYS} --virtual-time-budget=9000 --enable-logging=stderr --v=0 --dump-dom"
 _DEADLINE_S = 60
+
+
+def shown_in_silence(path: Path, folder: Path) -> str:
+    """Open a page, assert that it says nothing and asks nobody, and return what is drawn.
+
+    Args:
+        path: The page.
+        folder: For what the browser keeps.
+    """
+    log = folder / "net.json"
+    alone = ["--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={folder / 'profile'}"]
+    shown = subprocess.run(
+        [str(CHROMIUM), *_DUMPS.split(), *alone, f"--log-net-log={log}", path.as_uri()],
+        capture_output=True,
+        check=True,
+        timeout=60,
+        text=True,
+    )
+    assert "CONSOLE" not in shown.stderr
+    assert re.findall('"initiator":"null".*"url":"http.*"', log.read_text()) == []
+    return shown.stdout
 
 
 class Page:

@@ -1,17 +1,13 @@
 """The page of an experiment shows what came out, escapes names, and asks nobody."""
 
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.browser import CHROMIUM, shown_in_silence
 from tests.train.experiments.told import run, told
 from train.experiments.evidence.page import markdown, write_page
-
-CHROMIUM = shutil.which("chromium")
-FLAGS = "--headless --no-sandbox --disable-gpu --dump-dom --enable-logging=stderr"
 
 
 def test_the_page_shows_figures_checks_and_charts(tmp_path: Path) -> None:
@@ -65,17 +61,7 @@ def test_the_table_of_the_readme_is_that_of_the_first_cell() -> None:
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 def test_a_browser_shows_it_in_silence_and_asks_nobody(tmp_path: Path) -> None:
     path = write_page(told(), tmp_path)
-    log = tmp_path / "net.json"
-    alone = ["--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={tmp_path / 'profile'}"]
 
-    shown = subprocess.run(
-        [str(CHROMIUM), *FLAGS.split(), *alone, f"--log-net-log={log}", path.as_uri()],
-        capture_output=True,
-        check=True,
-        timeout=60,
-        text=True,
-    )
+    shown = shown_in_silence(path, tmp_path)
 
-    assert "What captions teach a model" in shown.stdout
-    assert "CONSOLE" not in shown.stderr
-    assert re.findall('"initiator":"null".*"url":"http.*"', log.read_text()) == []
+    assert "What captions teach a model" in shown
