@@ -1,6 +1,8 @@
 # make filter                      filter a small sample corpus, made here
 # make filter INPUT=... OUTPUT=... RECIPE=align    filter your own
 # make report FROM=out/sample      write a run's report again, and that of its captions
+# make flink-up, make flink-down   a Flink cluster on this machine
+# make filter RUNNER=flink ...     filter on it
 # make download INPUT=... OUTPUT=...    fetch the images of a list of URLs into shards
 # make recaption                   caption the sample, by models that are trained on it
 # make recaption INPUT=... CLEAN=... OUTPUT=... RECIPE=blip-base    caption your own
@@ -20,21 +22,31 @@ DATA ?=
 RUN ?= runs/$(notdir $(patsubst %/,%,$(or $(DATA),$(INPUT))))
 FROM ?= $(OUTPUT)
 ARGS ?=
+RUNNER ?=
+SDK ?=
 
 BIN := $(VENV)/bin
 CORE := $(VENV)/.core
 DEV := $(VENV)/.dev
 RECAPTION := $(VENV)/.recaption
 TRAIN := $(VENV)/.train
+CLUSTER := ALTMILL_PYTHON=$(abspath $(BIN))/python docker/flink/cluster
 
 .DEFAULT_GOAL := help
-.PHONY: help filter report download recaption train evidence simulate check test bench clean
+.PHONY: help filter flink-up flink-down report download recaption train evidence simulate check test bench clean
 
 help:
 	@sed -n 's/^# //p' Makefile
 
 filter: $(CORE) $(if $(filter sample,$(INPUT)),sample-corpus)
-	$(BIN)/python -m pipelines filter --input $(INPUT) --output $(OUTPUT) --recipe $(RECIPE) $(ARGS)
+	$(BIN)/python -m pipelines filter --input $(INPUT) --output $(OUTPUT) --recipe $(RECIPE) $(ARGS) \
+	  $(if $(RUNNER),-- $(shell $(CLUSTER) options $(SDK)))
+
+flink-up: $(CORE)
+	$(CLUSTER) up $(SDK)
+
+flink-down:
+	$(CLUSTER) down
 
 report: $(CORE)
 	$(BIN)/python -m pipelines report --from $(FROM)
@@ -113,4 +125,4 @@ $(DEV): $(CORE)
 	@touch $@
 
 clean:
-	rm -rf $(VENV) sample sample-clean sample-test out
+	rm -rf $(VENV) .flink sample sample-clean sample-test out

@@ -26,6 +26,7 @@ from pipelines.index import NAME
 from pipelines.inputs import InputError
 from pipelines.local import WorkerError
 from pipelines.mixture import Mixture
+from pipelines.options import make_absolute, names_runner
 from pipelines.plan import (
     Plan,
     plan_decide,
@@ -55,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     at = arguments.index("--") if "--" in arguments else len(arguments)
     options = parser().parse_args(arguments[:at])
+    if names_runner(arguments[at + 1 :]):
+        make_absolute(options)
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     logging.getLogger("altmill").setLevel(logging.INFO)
     logging.getLogger().addFilter(lambda record: "apitools" not in str(record.msg))  # Beam's
@@ -101,13 +104,12 @@ def _sample(options: argparse.Namespace, _: Sequence[str]) -> None:
 
 
 def _extract(options: argparse.Namespace, beam: Sequence[str]) -> None:
-    named = any(option.startswith("--runner") for option in beam)
     plan = plan_extract(
         options.input,
         options.output,
         base_url=options.base_url,
         workers=options.workers,
-        carrier="native" if named else "files",
+        carrier="native" if names_runner(beam) else "files",
     )
     run_extract(plan, beam, overwrite=options.overwrite)
     _say(funnel(read_json(plan.run.home / MANIFEST)))
@@ -116,13 +118,12 @@ def _extract(options: argparse.Namespace, beam: Sequence[str]) -> None:
 
 def _filter(options: argparse.Namespace, beam: Sequence[str]) -> None:
     recipe = read_recipe(options.recipe, options.set)
-    named = any(option.startswith("--runner") for option in beam)
     plan = plan_filter(
         options.input,
         options.output,
         recipe,
         workers=options.workers,
-        carrier="native" if named else "files",
+        carrier="native" if names_runner(beam) else "files",
     )
     if options.dry_run:
         _say(_describe(plan))

@@ -130,6 +130,11 @@ def _start_careful_worker() -> None:
 def start_worker() -> None:
     """End with the parent, also when that is killed; Ctrl-C is the parent's business."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
+
+
+def end_with_parent() -> None:
+    """From now on, end when the process that started this one is gone."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # to torch, which is imported later, if at all
     parent = os.getppid()
 

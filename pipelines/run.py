@@ -15,6 +15,7 @@ from filters.rule import RecipeError
 from pipelines import statistics
 from pipelines.crawl import LEFT_BY_EXTRACT, ExtractPlan
 from pipelines.exchange import Run
+from pipelines.options import names_runner
 from pipelines.plan import Plan
 from pipelines.shard_table import write_shard_table
 from recaption.choice import STATISTICS
@@ -178,10 +179,9 @@ def _go(shards: Sequence[Any], build: Callable[[Any], Any], options: Sequence[st
     from apache_beam.options.pipeline_options import PipelineOptions
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-    named = any(option.startswith("--runner") for option in options)
     chosen = PipelineOptions(list(options), pipeline_type_check=False)
     try:
-        begun = beam.Pipeline(None if named else FnApiRunner(), options=chosen)
+        begun = beam.Pipeline(None if names_runner(options) else FnApiRunner(), options=chosen)
     except ValueError as error:
         raise RecipeError(f"Beam's options must be right, got: {error}") from None
     with begun as pipeline:

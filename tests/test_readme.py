@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TEST_IMAGES = 20
 NOT_COPIED = shutil.ignore_patterns(
-    *(".git", ".venv", "out", "sample", "sample-clean", "sample-test", "runs"),
+    *(".git", ".venv", ".flink", "out", "sample", "sample-clean", "sample-test", "runs"),
     *(".*_cache", ".hypothesis"),
 )
 
