@@ -78,14 +78,12 @@ class Do(beam.PTransform):
         stage = self._stage
         if stage.reads:
             every = [(at, pa.record_batch({})) for at in range(self._run.partitions)]
-            seeds = (
-                source.pipeline
-                | "Partitions" >> beam.Create(every)
-                | beam.Map(lambda seed: seed).with_output_types(tuple[int, pa.RecordBatch])
-            )
+            typed = beam.Create(every).with_output_types(tuple[int, pa.RecordBatch])
+            seeds = source.pipeline | "Partitions" >> typed
             keyed = (source, seeds) | beam.Flatten() | "Exchange" >> beam.GroupByKey()
         else:
-            keyed = source | beam.Map(lambda item: (item, ())) | "Spread" >> beam.Reshuffle()
+            pairs = source | "Key" >> beam.Map(lambda item: (item, ()))
+            keyed = pairs | "Spread" >> beam.Reshuffle()
         done = keyed | "Perform" >> beam.ParDo(
             _PerformNative(self._run, stage), *after
         ).with_outputs(*stage.sends, main="results")

@@ -1,0 +1,130 @@
+"""Flink: a cluster of this machine leaves the same bytes, also when it loses a part of itself."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.__main__ import main
+from tests.commands import run, start
+from tests.outputs import files_of
+
+ROOT = Path(__file__).parents[2]
+HOME = ROOT / ".flink"
+WEB = "http://localhost:8081"
+STAGES = {
+    *("Read", "CountPairs", "CountTexts", "CountImages", "RankNgrams", "MergeRanks"),
+    *("WriteLookups", "Measure", "RankTexts", "RankImages", "Decide", "MergeSubset", "MergeHosts"),
+    *("Materialise", "AddUp", "Write"),
+}
+pytestmark = [
+    pytest.mark.flink,
+    pytest.mark.skipif(not shutil.which("java"), reason="Flink needs Java"),
+    pytest.mark.skipif(not shutil.which("mvn"), reason="the job server comes by Maven"),
+]
+
+
+def ask(path: str) -> Any:
+    with urllib.request.urlopen(f"{WEB}/{path}", timeout=30) as answer:
+        return json.load(answer)
+
+
+def wait_for(happened: Callable[[], Any], seconds: float = 300) -> Any:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := happened():
+            return found
+        time.sleep(0.2)
+    raise TimeoutError
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster() -> Iterator[None]:
+    """Have a cluster, with a pool of Python workers beside it."""
+    with suppress(OSError):
+        ask("overview")
+        pytest.skip("a Flink cluster is at work on this machine")
+    run("make flink-up SDK=pool", ROOT)
+    yield
+    run("make flink-down", ROOT)
+    assert wait_for(lambda: not workers(), 30)
+
+
+def workers() -> list[int]:
+    """Return the processes of Beam's Python workers."""
+    found = subprocess.run(
+        ["pgrep", "-f", "pipelines[.]worker"], capture_output=True, text=True, check=False
+    )
+    return [int(line) for line in found.stdout.split()]
+
+
+@pytest.fixture(scope="module")
+def here(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return what a run without a cluster left."""
+    output = tmp_path_factory.mktemp("here") / "out"
+    options = ["--set", "materialise=true", "--workers", "1"]
+    assert main(["filter", "--input", str(sample), "--output", str(output), *options]) == 0
+    return output
+
+
+def command(sample: Path, output: Path, sdk: str) -> str:
+    where = f"INPUT={sample} OUTPUT={output}"
+    return f"make filter RUNNER=flink SDK={sdk} {where} ARGS='--set materialise=true'"
+
+
+def job() -> dict[str, Any]:
+    """Return the job that was begun last."""
+    jobs = ask("jobs/overview")["jobs"]
+    newest = max(jobs, key=lambda found: found["start-time"], default=None)
+    return ask(f"jobs/{newest['jid']}") if newest else {"state": "", "vertices": []}
+
+
+def test_a_pool_of_workers_leaves_the_same_bytes_in_stages_with_names(
+    sample: Path, here: Path, tmp_path: Path
+) -> None:
+    run(command(sample, tmp_path / "out", "pool"), ROOT)
+
+    assert files_of(tmp_path / "out") == files_of(here)
+    done = job()
+    named = " ".join(vertex["name"] for vertex in done["vertices"])
+    assert (done["name"], done["state"]) == ("altmill", "FINISHED")
+    assert {stage for stage in STAGES if stage not in named} == set()
+
+
+def test_a_task_manager_that_is_killed_takes_nothing_with_it(
+    sample: Path, here: Path, tmp_path: Path
+) -> None:
+    before = ask("jobs/overview")["jobs"]
+    doing = start(command(sample, tmp_path / "out", "process"), ROOT)
+    wait_for(lambda: len(ask("jobs/overview")["jobs"]) > len(before))
+    wait_for(lambda: is_counting(job()))
+    [pids] = (HOME / "pid").glob("*taskexecutor.pid")
+    os.kill(int(pids.read_text().split()[0]), signal.SIGKILL)
+    start_task_manager()
+    printed, complaints = doing.communicate()
+
+    assert doing.returncode == 0, complaints
+    assert "kept" in printed
+    assert files_of(tmp_path / "out") == files_of(here)
+    assert ask(f"jobs/{job()['jid']}/exceptions")["exceptionHistory"]["entries"] != []
+
+
+def start_task_manager() -> None:
+    """Start another TaskManager, as what looks after a cluster would."""
+    [program] = HOME.glob("venv/lib/python3.*/site-packages/pyflink/bin/taskmanager.sh")
+    folders = {f"FLINK_{name.upper()}_DIR": str(HOME / name) for name in ("conf", "log", "pid")}
+    subprocess.run(["bash", program, "start"], env=os.environ | folders, check=True)
+
+
+def is_counting(job: dict[str, Any]) -> bool:
+    names = [v["name"] for v in job["vertices"] if v["status"] == "FINISHED"]
+    return any("CountPairs" in name for name in names)
