@@ -10,7 +10,7 @@
 # make train DATA=... RUN=... RECIPE=vit-b16    train on your own
 # make evidence                    test what recaptioning is worth, from end to end
 # make simulate                    put the theory of synthetic captions to the test
-# make check test bench
+# make check test test-flink bench
 
 PYTHON ?= python3.11
 VENV ?= .venv
@@ -33,7 +33,7 @@ TRAIN := $(VENV)/.train
 CLUSTER := ALTMILL_PYTHON=$(abspath $(BIN))/python docker/flink/cluster
 
 .DEFAULT_GOAL := help
-.PHONY: help filter flink-up flink-down report download recaption train evidence simulate check test bench clean
+.PHONY: help filter flink-up flink-down report download recaption train evidence simulate check test test-flink bench clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -101,6 +101,9 @@ check: $(DEV)
 test: $(DEV)
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report
+
+test-flink: $(DEV)
+	$(BIN)/pytest -m flink tests/pipelines/test_flink.py
 
 bench: $(DEV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench,recaption,train]'
