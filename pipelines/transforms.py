@@ -1,6 +1,7 @@
 """A stage as a Beam transform, with either carrier."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import apache_beam as beam
@@ -9,7 +10,10 @@ from apache_beam import coders
 
 from pipelines import statistics
 from pipelines.exchange import Exchange, Stage, item_name, perform_native
+from pipelines.images import isolate
+from pipelines.inputs import Shard
 from pipelines.local import perform_all
+from recaption.files import write_text
 
 
 class ArrowIpcCoder(coders.Coder):
@@ -115,11 +119,28 @@ class _PerformNative(beam.DoFn):
     def process(self, keyed: tuple[Any, Iterable[pa.RecordBatch]], *_: object) -> Iterator[Any]:
         item, received = keyed
         batches = (batch for batch in received if batch.num_columns)
-        result, parcels = perform_native(self._run, self._stage, item, batches)
+        with _careful(self._run, self._stage, item):
+            result, parcels = perform_native(self._run, self._stage, item, batches)
         yield item_name(item), result
         for channel, sent in parcels.items():
             for parcel in sent:
                 yield beam.pvalue.TaggedOutput(channel, parcel)
+
+
+@contextmanager
+def _careful(run: Exchange, stage: Stage, item: Any) -> Iterator[None]:
+    """Isolate a shard's images if an attempt at it has begun before, and has not ended.
+
+    An image may have brought down the worker, and would bring down each that tries again.
+    """
+    if not isinstance(item, Shard):
+        yield
+        return
+    begun = run.work / "begun" / stage.name / item.name
+    isolate(begun.exists())
+    write_text(begun, "")
+    yield
+    begun.unlink(missing_ok=True)  # another attempt may have
 
 
 class AddUp(beam.CombineFn):

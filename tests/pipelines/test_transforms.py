@@ -15,8 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.exchange import Run, Stage
+from pipelines.inputs import Shard
 from pipelines.transforms import AddUp, ArrowIpcCoder, Do
 from recaption.files import read_json, write_json
+from tests import tasks
 from tests.stages import run_in
 
 SCHEMA = pa.schema(
@@ -146,3 +148,30 @@ def test_both_carriers_give_the_same_results(carrier: str, tmp_path: Path) -> No
         ["00007", ["00000.told", "00001.told"]],
         ["00100", 100],
     ]
+
+
+def fail_once_at_1(run: Run, shard: Shard, received: Any, send: Any) -> dict[str, Any]:
+    tried = run.output / "tried"
+    if shard.name == "1" and not tried.exists():
+        tried.touch()
+        raise OSError("the worker is gone")
+    return tasks.tell(run, shard, received, send)
+
+
+def test_a_shard_that_ended_a_worker_is_tried_again_with_care(tmp_path: Path) -> None:
+    run = run_in(tmp_path, carrier="native")
+    shards = [Shard(name=name, kind="webdataset", columns={}) for name in "012"]
+    options = PipelineOptions([], pipeline_type_check=False)
+
+    def attempt() -> None:
+        with beam.Pipeline(FnApiRunner(), options=options) as pipeline:
+            done = pipeline | beam.Create(shards) | Do(run, Stage("Try", fail_once_at_1))
+            _ = done["results"] | beam.Map(tell, tmp_path)
+
+    with pytest.raises(OSError, match="the worker is gone"):
+        attempt()
+    attempt()
+
+    told = {path.stem: read_json(path)["isolated"] for path in tmp_path.glob("*.told")}
+    assert told == {"0": False, "1": True, "2": False}
+    assert [path for path in (run.work / "begun").rglob("*") if path.is_file()] == []
