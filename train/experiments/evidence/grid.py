@@ -114,7 +114,7 @@ class Grid:
     """Pictures that models are tested on, of all combinations; no model has seen them."""
     size: str = "large"
     wordings: int = 4
-    side_px: int = 24
+    side_px: int = 64
     """See `pipelines.mixture.Mixture`: small pictures of large shapes, put in few ways, so that it
     takes minutes."""
     arms: tuple[str, ...] = tuple(arm for arm in ARMS if arm != "theory")
