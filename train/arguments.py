@@ -107,7 +107,7 @@ def _evidence(verbs: Any) -> None:
         "--grid",
         default="default",
         metavar="NAME",
-        help="default, large, or a TOML file (default: %(default)s)",
+        help="default, large, ablations, or a TOML file (default: %(default)s)",
     )
     verb.add_argument(
         "--set",

@@ -28,7 +28,7 @@ def words_of(commands: list[Command], name: str) -> str:
     return typed(next(command for command in commands if command.name.endswith(name)))
 
 
-@pytest.mark.parametrize("name", ["default", "large"])
+@pytest.mark.parametrize("name", ["default", "large", "ablations"])
 def test_every_command_of_a_grid_is_understood_and_comes_after_what_it_needs(name: str) -> None:
     parsers = {
         package.__name__.partition(".")[0]: package.parser()
@@ -110,7 +110,7 @@ def test_a_wrong_grid_is_told_in_a_sentence(changes: dict[str, Any], sentence: s
 def test_too_much_noise_and_an_unknown_grid_are_told_in_a_sentence() -> None:
     with pytest.raises(RecipeError, match=r"cells\.partner must be so low that all noise is 1"):
         Cell(partner=0.8, clean=400)
-    with pytest.raises(RecipeError, match="grid nowhere must be default, large or a TOML file"):
+    with pytest.raises(RecipeError, match="grid nowhere must be default, large, ablations or a TOML file"):
         read_grid("nowhere")
 
 

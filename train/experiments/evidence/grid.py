@@ -149,7 +149,7 @@ class Grid:
 
 
 def read_grid(name: str, changes: Sequence[str] = ()) -> Grid:
-    """Read a grid: `default`, `large`, or a TOML file.
+    """Read a grid: `default`, `large`, `ablations`, or a TOML file.
 
     Raises:
         RecipeError: There is none, or it is wrong.
@@ -159,7 +159,7 @@ def read_grid(name: str, changes: Sequence[str] = ()) -> Grid:
         text = (preset if preset.is_file() else Path(name)).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(
-            f"grid {name} must be default, large or a TOML file, got: {error}; correct the name"
+            f"grid {name} must be default, large, ablations or a TOML file, got: {error}; correct the name"
         ) from None
     grid: Grid = build(Grid, read_table(text, name, tuple(changes)), "", name)
     return grid
