@@ -26,6 +26,7 @@ from pipelines.index import NAME
 from pipelines.inputs import InputError
 from pipelines.local import WorkerError
 from pipelines.mixture import Mixture
+from pipelines.photographs import Album, open_album
 from pipelines.plan import (
     Plan,
     plan_decide,
@@ -87,17 +88,34 @@ def _conclude_badly(error: BaseException) -> int:
 def _sample(options: argparse.Namespace, _: Sequence[str]) -> None:
     try:
         shares = {} if options.clean else dict(options.noise) or None
+        album = _album(options)
         mixture = Mixture(
             shares=shares,
             combinations=options.combinations,
             size=options.size,
             wordings=options.wordings,
             side_px=options.side_px,
+            album=album,
         )
-        kinds = write_sample(options.output, rows=options.rows, seed=options.seed, mixture=mixture)
+        rows = len(album.photographs) if album else options.rows
+        told = {} if rows is None else {"rows": rows}
+        kinds = write_sample(options.output, seed=options.seed, mixture=mixture, **told)
     except ValueError as error:
         raise RecipeError(str(error)) from None
     _say(f"{sum(kinds.values()):,} pairs of {len(kinds)} kinds in {options.output}")
+
+
+def _album(options: argparse.Namespace) -> Album | None:
+    if options.images is None:
+        return None
+    return open_album(
+        options.images,
+        part=options.part,
+        seed=options.seed,
+        skip=options.skip,
+        rows=options.rows,
+        side_px=options.side_px,
+    )
 
 
 def _extract(options: argparse.Namespace, beam: Sequence[str]) -> None:

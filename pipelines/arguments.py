@@ -128,8 +128,29 @@ def _add_materialise(jobs: Any) -> None:
 def _add_sample(jobs: Any) -> None:
     job = jobs.add_parser("sample", help="make a small corpus with the noise of a real one")
     job.add_argument("--output", required=True, type=Path, metavar="DIR", help="where it goes")
-    job.add_argument("--rows", type=int, default=6000, help="default: %(default)s")
+    job.add_argument(
+        "--rows", type=int, metavar="N", help="default: 6000, or all pictures that there are"
+    )
     job.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    job.add_argument(
+        "--images",
+        type=Path,
+        metavar="DIR",
+        help="show these pictures, and no scenes: a folder of each class, or shards with a label",
+    )
+    job.add_argument(
+        "--part",
+        choices=("all", "train", "test"),
+        default="all",
+        help="of DIR: the folder of that name, or else a fixed fifth, test, or the rest, train",
+    )
+    job.add_argument(
+        "--skip",
+        type=int,
+        default=0,
+        metavar="N",
+        help="leave the first N pictures of the seed's order to another sample",
+    )
     noise = job.add_mutually_exclusive_group()
     noise.add_argument("--clean", action="store_true", help="without noise: every caption is true")
     noise.add_argument(
@@ -152,9 +173,8 @@ def _add_sample(jobs: Any) -> None:
     job.add_argument(
         "--wordings",
         type=int,
-        default=13,
         metavar="N",
-        help="ways to put a caption: so many of 13 (default: all)",
+        help="ways to put a caption: so many of 13, or of 8 with --images (default: all)",
     )
     job.add_argument(
         "--side-px",

@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 
 from filters.rule import RecipeError
+from pipelines.classes import SCENES
 from pipelines.mixture import HELD_OUT, Mixture, partner_of
 from pipelines.sample import write_sample
 from tests.train.evaluation.colours import ColourEncoder, directions, write_folders
 from train.evaluation.encoder import Floats
-from train.evaluation.planted import CLASSES, PARTNERS, margins, planted
+from train.evaluation.planted import margins, places_of_partners, planted
+
+CLASSES = [" ".join(pair) for pair in SCENES.partners]
+PARTNERS = places_of_partners(SCENES)
 
 
 class Knowing(ColourEncoder):
@@ -52,7 +56,7 @@ def test_margins_are_those_of_a_plain_loop() -> None:
     cosines = directions(20, len(CLASSES), 1).astype(np.float64)
     labels = np.random.default_rng(0).integers(0, len(CLASSES), 20)
 
-    true, spurious = margins(cosines, labels)
+    true, spurious = margins(cosines, labels, PARTNERS)
 
     for row, label in enumerate(labels):
         partner = PARTNERS[label]

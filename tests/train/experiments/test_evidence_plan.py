@@ -110,7 +110,7 @@ def test_a_wrong_grid_is_told_in_a_sentence(changes: dict[str, Any], sentence: s
 def test_too_much_noise_and_an_unknown_grid_are_told_in_a_sentence() -> None:
     with pytest.raises(RecipeError, match=r"cells\.partner must be so low that all noise is 1"):
         Cell(partner=0.8, clean=400)
-    with pytest.raises(RecipeError, match="grid nowhere must be default, large or a TOML file"):
+    with pytest.raises(RecipeError, match="grid nowhere must be default, large, images or a "):
         read_grid("nowhere")
 
 

@@ -22,13 +22,13 @@ DIFFERENCES = (
 )
 """Pairs of arms that are compared, seed by seed."""
 MIN_CLEAN_GAIN = 0.2
-"""Clean captions must beat raw ones by so much on seen combinations, or there is nothing to win."""
+"""Clean captions must beat raw ones by so much on seen classes, or there is nothing to win."""
 MIN_SPURIOUS_SHARE = 0.7
 """Of the true margin that the raw arm's spurious margin must be, or nothing is to be removed."""
 MIN_AUC = 0.9
 """Of the filter model, clean raw captions against noisy ones."""
 MAX_LATE_GAIN = 0.05
-"""Of accuracy on seen combinations that an arm may gain in the last quarter of its steps."""
+"""Of accuracy on seen classes that an arm may gain in the last quarter of its steps."""
 METRICS = ("acc1", "colour_acc1", "shape_acc1", "true_margin", "spurious_margin", "silhouette")
 SPACE = ("alignment", "image_uniformity", "image_neuron_purity", "text_neuron_purity")
 
@@ -86,7 +86,7 @@ def checks(told: Told) -> list[Told]:
 
 
 def _noise(told: Told) -> Iterator[tuple[str, bool, str]]:
-    rows, worst = told["grid"]["rows"], 0.0
+    worst = 0.0
     for one in told["captions"]:
         asked, said = one["shares"], one["noise"]
         chance = 0.1 * asked["other_image"]  # another picture's caption may be the partner's
@@ -96,7 +96,7 @@ def _noise(told: Told) -> Iterator[tuple[str, bool, str]]:
     if told["captions"]:
         name = "Raw captions are wrong as often as was asked for"
         found = f"told by their words, at most {100 * worst:.2f} points off in any corpus"
-        yield name, worst <= len(asked) / rows + 1e-9, found
+        yield name, worst <= len(asked) / said["rows"] + 1e-9, found
 
 
 def _steps(told: Told) -> Iterator[tuple[str, bool, str]]:
@@ -159,7 +159,7 @@ def reading(told: Told) -> list[str]:
             for group in ("seen", "held-out"):
                 gain = difference(told, cell, (left, right), group, "acc1")
                 if gain.seeds:
-                    parts.append(f"{_verdict(gain)} on {group} combinations ({points(gain)})")
+                    parts.append(f"{_verdict(gain)} on {group} classes ({points(gain)})")
             if parts:
                 sentences.append(
                     f"{title(told, cell)}: {left} against {right}: {'; '.join(parts)}."
