@@ -43,6 +43,7 @@ arms = ["raw", "recaptioned"]
 cells = [{partner = 0.3, clean = 60, foreign = 0}]
 rows = 0
 test_rows = 0
+filter = "filter-images"
 """
 
 
