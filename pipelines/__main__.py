@@ -37,7 +37,7 @@ from pipelines.plan import (
 from pipelines.run import run_decide, run_extract, run_filter, run_materialise, run_recaption
 from pipelines.sample import write_sample
 from pipelines.write import write_pages
-from recaption.choice import STATISTICS, account
+from recaption.choice import STATISTICS
 from recaption.files import read_json
 from recaption.manifest import NAME as MANIFEST
 from recaption.manifest import ManifestError, read_manifest
@@ -109,9 +109,9 @@ def _extract(options: argparse.Namespace, beam: Sequence[str]) -> None:
         workers=options.workers,
         carrier="native" if named else "files",
     )
-    run_extract(plan, beam, overwrite=options.overwrite)
-    _say(funnel(read_json(plan.run.home / MANIFEST)))
-    _say(f"\nreport: {plan.run.home / REPORT / 'index.html'}")
+    told = run_extract(plan, beam, overwrite=options.overwrite)
+    report = plan.run.home / REPORT / "index.html"
+    _say(told or f"{funnel(read_json(plan.run.home / MANIFEST))}\n\nreport: {report}")
 
 
 def _filter(options: argparse.Namespace, beam: Sequence[str]) -> None:
@@ -127,15 +127,14 @@ def _filter(options: argparse.Namespace, beam: Sequence[str]) -> None:
     if options.dry_run:
         _say(_describe(plan))
         return
-    run_filter(plan, beam, overwrite=options.overwrite)
-    _conclude(options.output)
+    _say(run_filter(plan, beam, overwrite=options.overwrite) or _account(options.output))
 
 
 def _decide(options: argparse.Namespace, beam: Sequence[str]) -> None:
     source, recipe = getattr(options, "from"), read_recipe(options.recipe, options.set)
     plan = plan_decide(source, options.output or source, recipe, workers=options.workers)
     run_decide(plan, beam)
-    _conclude(plan.run.home)
+    _say(_account(plan.run.home))
 
 
 def _materialise(options: argparse.Namespace, beam: Sequence[str]) -> None:
@@ -146,8 +145,8 @@ def _materialise(options: argparse.Namespace, beam: Sequence[str]) -> None:
 
 def _recaption(options: argparse.Namespace, beam: Sequence[str]) -> None:
     settings = read_settings(options.recipe, options.set)
-    names = (options.captioner, options.scorer, options.device)
-    _say(account(run_recaption(getattr(options, "from"), settings, names, beam)))
+    names = (options.captioner, options.scorer, options.device, options.accelerator)
+    _say(run_recaption(getattr(options, "from"), settings, names, beam))
 
 
 def _report(options: argparse.Namespace, _: Sequence[str]) -> None:
@@ -259,11 +258,11 @@ def _describe(plan: Plan) -> str:
     return "\n".join(lines)
 
 
-def _conclude(output: Path) -> None:
-    """Print the funnel, and where the report is."""
+def _account(output: Path) -> str:
+    """Return the funnel, and where the report is."""
     manifest = read_manifest(output)
-    _say(_funnel(manifest["rows_in"], manifest["dropped"], manifest["kept"], "kept"))
-    _say(f"report: {output / 'report' / 'index.html'}")
+    funnel = _funnel(manifest["rows_in"], manifest["dropped"], manifest["kept"], "kept")
+    return f"{funnel}\nreport: {output / 'report' / 'index.html'}"
 
 
 def _funnel(rows: int, dropped: Mapping[str, int], kept: int, what: str) -> str:

@@ -1,9 +1,11 @@
 """What may be said on the command line."""
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any
 
+from pipelines.dataflow import ACCELERATOR
 from pipelines.download_arguments import add_download
 from pipelines.inspection_arguments import add_inspections
 from pipelines.options import add_from, add_recipe, add_workers
@@ -108,6 +110,22 @@ def _add_recaption(jobs: Any) -> None:
     job.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change it")
     for name in ("captioner", "scorer", "device"):
         job.add_argument(f"--{name}", default="", help="as of python -m recaption")
+    job.add_argument(
+        "--accelerator",
+        type=_accelerator,
+        default="",
+        metavar="TYPE",
+        help="what Dataflow's workers have for captions, such as "
+        "'type:nvidia-l4;count:1;install-nvidia-driver'",
+    )
+
+
+def _accelerator(text: str) -> str:
+    if text and not re.fullmatch(ACCELERATOR, text):
+        raise argparse.ArgumentTypeError(
+            f"must be like type:nvidia-l4;count:1;install-nvidia-driver, got {text!r}"
+        )
+    return text
 
 
 def _add_report(jobs: Any) -> None:
