@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from filters.rule import RecipeError
-from pipelines.arguments import parser
+from pipelines.arguments import job_parsers, parser
 from pipelines.audit import run_audit
 from pipelines.audit_plan import AuditPlan, plan_audit
 from pipelines.build_index import IndexPlan, build_index, merge_indexes
@@ -27,7 +27,7 @@ from pipelines.inputs import InputError
 from pipelines.local import WorkerError
 from pipelines.mixture import Mixture
 from pipelines.plan import (
-    Plan,
+    describe,
     plan_decide,
     plan_filter,
     plan_materialise,
@@ -36,6 +36,7 @@ from pipelines.plan import (
 )
 from pipelines.run import run_decide, run_extract, run_filter, run_materialise, run_recaption
 from pipelines.sample import write_sample
+from pipelines.template import write_templates
 from pipelines.write import write_pages
 from recaption.choice import STATISTICS
 from recaption.files import read_json
@@ -125,7 +126,7 @@ def _filter(options: argparse.Namespace, beam: Sequence[str]) -> None:
         carrier="native" if named else "files",
     )
     if options.dry_run:
-        _say(_describe(plan))
+        _say(describe(plan))
         return
     _say(run_filter(plan, beam, overwrite=options.overwrite) or _account(options.output))
 
@@ -235,27 +236,9 @@ def _doctor(options: argparse.Namespace, _: Sequence[str]) -> int:
     return int(diagnosis.breaks_training)
 
 
-def _describe(plan: Plan) -> str:
-    """Say what a run would do."""
-    kinds = sorted({shard.kind for shard in plan.shards})
-    columns = sorted({f"{c} as {n}" for s in plan.shards for n, c in s.columns.items() if n != c})
-    unknown = sum(shard.rows is None for shard in plan.shards)
-    lines = [
-        f"input     {plan.run.source}: {len(plan.shards):,} shards of {' and '.join(kinds)}, "
-        f"{plan.rows:,} rows" + (f" and those of {unknown:,} tars without parquet" * bool(unknown)),
-        f"columns   {', '.join(columns) or 'by their own names'}",
-        f"recipe    {plan.run.recipe.name}, digest {plan.run.recipe.digest[:12]}",
-    ]
-    for rule in plan.run.recipe.rules:
-        lacks = plan.lacks(rule)
-        missing = f"   cannot run: {lacks}" if lacks else ""
-        lines.append(f"  {rule.name:<16} {rule.threshold}{missing}")
-    lines += [
-        f"exchange  {plan.run.carrier}, {plan.run.partitions} partitions, "
-        f"{plan.run.workers} processes",
-        f"output    {plan.run.home}",
-    ]
-    return "\n".join(lines)
+def _template(options: argparse.Namespace, _: Sequence[str]) -> None:
+    for path in write_templates(job_parsers(), options.image, options.output):
+        _say(f"template: {path}")
 
 
 def _account(output: Path) -> str:
@@ -291,6 +274,7 @@ _JOBS: dict[str, Callable[[argparse.Namespace, Sequence[str]], int | None]] = {
     "diff": _diff,
     "doctor": _doctor,
     "sample": _sample,
+    "template": _template,
 }
 
 if __name__ == "__main__":

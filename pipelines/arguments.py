@@ -32,6 +32,15 @@ examples:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of `python -m pipelines`."""
+    return _parsers()[0]
+
+
+def job_parsers() -> dict[str, argparse.ArgumentParser]:
+    """Return the parser of each job."""
+    return dict(_parsers()[1].choices)
+
+
+def _parsers() -> tuple[argparse.ArgumentParser, Any]:
     root = Parser(
         prog="python -m pipelines",
         description="Filter image-text pairs, and say why each dropped one went.",
@@ -48,7 +57,8 @@ def parser() -> argparse.ArgumentParser:
     add_inspections(jobs)
     _add_sample(jobs)
     add_download(jobs)
-    return root
+    _add_template(jobs)
+    return root, jobs
 
 
 def _add_extract(jobs: Any) -> None:
@@ -102,8 +112,8 @@ def _add_decide(jobs: Any) -> None:
 def _add_recaption(jobs: Any) -> None:
     job = jobs.add_parser("recaption", help="write, score and choose captions on a Beam runner")
     job.description = (
-        "Do what python -m recaption does after train, on workers of a Beam runner, whose options "
-        "follow after --."
+        "Write, score and choose captions, as python -m recaption does after train, on the workers "
+        "of a Beam runner. Its options follow after --."
     )
     add_from(job)
     job.add_argument("--recipe", default="small", metavar="NAME", help="as of python -m recaption")
@@ -141,6 +151,21 @@ def _add_materialise(jobs: Any) -> None:
     )
     add_from(job)
     add_workers(job)
+
+
+def _add_template(jobs: Any) -> None:
+    job = jobs.add_parser("template", help="write Dataflow flex templates of filter and recaption")
+    job.description = (
+        "Write flex templates of the jobs filter and recaption, each with its metadata; "
+        "docker/README.md tells how to build and run them."
+    )
+    job.add_argument(
+        "--image",
+        required=True,
+        metavar="NAME:TAG",
+        help="what they run in; recaption in NAME:TAG-gpu, which has torch",
+    )
+    job.add_argument("--output", required=True, type=Path, metavar="DIR", help="where they go")
 
 
 def _add_sample(jobs: Any) -> None:

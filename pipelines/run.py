@@ -212,7 +212,8 @@ def submit(shards: Sequence[Any], build: Callable[[Any], Any], options: Sequence
     try:
         begun = beam.Pipeline(None if named else FnApiRunner(), options=chosen)
     except ValueError as error:
-        raise RecipeError(f"Beam's options must be right, got: {error}") from None
+        told = " ".join(str(error).split())  # of several lines
+        raise RecipeError(f"Beam's options must be right, got: {told}") from None
     with begun as pipeline:
         build(pipeline | "Shards" >> beam.Create(shards))
     return begun.result
