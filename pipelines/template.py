@@ -93,7 +93,7 @@ def name_of(action: argparse.Action) -> str:
 
 def _parameter(parser: argparse.ArgumentParser, action: argparse.Action) -> dict[str, Any]:
     name, text = name_of(action), str(action.help) % {**vars(action), "prog": parser.prog}
-    found = {
+    found: dict[str, Any] = {
         "name": name,
         "label": name.capitalize(),
         "helpText": text,
