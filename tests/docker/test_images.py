@@ -4,6 +4,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ AS_ROOT = {"dataflow": "0"}
 
 
 def test_the_dockerfile_is_linted() -> None:
-    hadolint = shutil.which("hadolint", path=Path(pytest.__file__).parents[4] / "bin")
+    hadolint = shutil.which("hadolint", path=Path(sys.executable).parent)
     assert hadolint, "the extra dev brings it"
 
     done = subprocess.run([hadolint, DOCKERFILE], capture_output=True, text=True, check=False)
@@ -55,7 +56,8 @@ def test_nothing_secret_can_get_in() -> None:
     files = ["pyproject.toml", "README.md", "LICENSE", "constraints.txt", "docker/launch.py"]
     assert sorted(context) == sorted(packages + files)
     assert all((ROOT / name).exists() for name in context)
-    assert not re.search(r"(?i)secret|token|password|credential|api.?key|ADD ", told)
+    assert not re.search(r"(?i)secret|token|password|credential|api.?key", told)
+    assert not re.search(r"(?m)^ADD ", told)
 
 
 def test_requirements_are_a_layer_that_our_code_does_not_change() -> None:
