@@ -23,11 +23,10 @@ _WINDOWS = {
     "num_workers": (1, 4_000),
     "max_num_workers": (1, 4_000),
     "disk_size_gb": (30, 65_536),
-    "number_of_worker_harness_threads": (1, 1_000),
 }
 """Inclusive.  Sources: Dataflow's page on quotas, for batch jobs with its shuffle service; its
 reference of pipeline options (less disk than 30 GB does not hold boot image and logs); Compute
-Engine's largest persistent disk; threads: ours, to find what is no number of threads."""
+Engine's largest persistent disk."""
 
 
 _TOLD = (
@@ -113,7 +112,7 @@ def described(job: Any) -> str:
     graph, values = job.proto_pipeline, job.options.get_all_options()
     steps = [graph.components.transforms[name] for name in steps_of(graph)]
     told = [f"--{name}={values[name]}" for name in _TOLD if values[name]]
-    lines = ["Dataflow would get, and got nothing:", "  " + "\n  ".join(told), "steps:"]
+    lines = ["nothing was sent; Dataflow would get", *(f"  {option}" for option in told), "steps"]
     for step in steps:
         hints = ", ".join(f"{name} {value}" for name, value in hints_of(graph, step).items())
         lines.append(f"  {step.unique_name:<16} {hints}".rstrip())

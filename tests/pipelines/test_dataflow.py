@@ -168,7 +168,7 @@ def test_a_dry_run_tells_of_the_job_and_leaves_nothing(
     told = capsys.readouterr().out.splitlines()
     for option in [*workers, *OPTIONS[2:4], OPTIONS[-1], "--disk_size_gb=30"]:
         assert f"  {option}" in told
-    assert [*map(str.strip, told[told.index("steps:") + 1 :])][:3] == STEPS[:3]
+    assert [*map(str.strip, told[told.index("steps") + 1 :])][:3] == STEPS[:3]
     assert (code, list(tmp_path.iterdir())) == (0, [])
 
 
