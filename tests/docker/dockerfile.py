@@ -67,6 +67,7 @@ class Builder:
     def __post_init__(self) -> None:
         self._stages = read_stages()
         self._roots: dict[str, Path] = {}
+        self._folders: dict[Path, Path] = {}
         self._context = allowed(DOCKERFILE.with_name("Dockerfile.dockerignore"))
 
     def build(self, target: str) -> Path:
@@ -86,15 +87,21 @@ class Builder:
         """Return the variables of a stage's programs."""
         path = f"{root / 'venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"
         kept = {name: os.environ[name] for name in os.environ if name.startswith("PIP_")}
-        own = {"PATH": path, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_COMPILE": "1"}
+        own = {
+            "PATH": path,
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            "PIP_NO_COMPILE": "1",
+            "PIP_QUIET": "1",
+        }
         return {"HOME": os.environ["HOME"]} | kept | own | self.arguments
 
     def _carry_out(self, stage: Stage, root: Path) -> None:
-        folder = root
+        folder = self._folders.get(root, root)  # that of the stage below
         for instruction, value in stage.steps:
             if instruction == "WORKDIR":
                 folder = root / value.lstrip("/")
                 folder.mkdir(parents=True, exist_ok=True)
+                self._folders[root] = folder
             elif instruction == "COPY":
                 self._copy(shlex.split(value), root, folder)
             elif instruction == "RUN":

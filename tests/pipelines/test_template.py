@@ -69,7 +69,7 @@ def test_what_a_form_lets_in_is_what_the_job_understands(
 
     assert all(re.search(form, value) for form in forms) == (read is not None)
     if read is not None:
-        required = [f"--{n}=gs://b/x" for n, p in described(job).items() if not p["isOptional"]]
+        required = [f"--{n}=somewhere" for n, p in described(job).items() if not p["isOptional"]]
         parser = job_parsers()[job]
         command = command_of(parser, job, [*required, f"--{name}={value}"])
         options = parser.parse_args(command[1 : command.index("--")])
