@@ -1,13 +1,12 @@
 """What may be said on the command line."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from pipelines.download_arguments import add_download
 from pipelines.inspection_arguments import add_inspections
 from pipelines.options import add_from, add_recipe, add_workers
-from recaption.command_line import Parser
+from recaption.command_line import Parser, here, place
 
 _EXAMPLES = """\
 examples:
@@ -58,7 +57,9 @@ def _add_extract(jobs: Any) -> None:
         metavar="PATH",
         help="WARC, WAT or HTML files, gzipped or not: a folder, file or glob",
     )
-    job.add_argument("--output", "--out", required=True, type=Path, metavar="DIR", help="the pairs")
+    job.add_argument(
+        "--output", "--out", required=True, type=place, metavar="DIR", help="the pairs"
+    )
     job.add_argument("--base-url", metavar="URL", help="of the folder that HTML files come from")
     job.add_argument(
         "--overwrite", action="store_true", help="replace what another run left in the output"
@@ -78,7 +79,7 @@ def _add_filter(jobs: Any) -> None:
         metavar="PATH",
         help="img2dataset shards, parquet metadata or parquet with images: a folder, file or glob",
     )
-    job.add_argument("--output", required=True, type=Path, metavar="DIR", help="where results go")
+    job.add_argument("--output", required=True, type=place, metavar="DIR", help="where results go")
     add_recipe(job)
     job.add_argument(
         "--dry-run", action="store_true", help="check everything, print the plan, stop"
@@ -93,7 +94,7 @@ def _add_decide(jobs: Any) -> None:
     add_from(job)
     add_recipe(job)
     job.add_argument(
-        "--output", type=Path, metavar="DIR", help="where results go (default: in place)"
+        "--output", type=place, metavar="DIR", help="where results go (default: in place)"
     )
 
 
@@ -103,7 +104,7 @@ def _add_recaption(jobs: Any) -> None:
         "Do what python -m recaption does after train, on workers of a Beam runner, whose options "
         "follow after --."
     )
-    add_from(job)
+    add_from(job, here)
     job.add_argument("--recipe", default="small", metavar="NAME", help="as of python -m recaption")
     job.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change it")
     for name in ("captioner", "scorer", "device"):
@@ -127,7 +128,7 @@ def _add_materialise(jobs: Any) -> None:
 
 def _add_sample(jobs: Any) -> None:
     job = jobs.add_parser("sample", help="make a small corpus with the noise of a real one")
-    job.add_argument("--output", required=True, type=Path, metavar="DIR", help="where it goes")
+    job.add_argument("--output", required=True, type=here, metavar="DIR", help="where it goes")
     job.add_argument("--rows", type=int, default=6000, help="default: %(default)s")
     job.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     noise = job.add_mutually_exclusive_group()

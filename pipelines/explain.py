@@ -14,11 +14,10 @@ from filters.parsing import from_dict
 from filters.text import normalise, tokenise
 from pipelines import lookup, ngrams
 from pipelines.decide import decisions_path
-from pipelines.manifest import measured_folder
 from pipelines.measure import columns_path
 from pipelines.schema import OF_HASHES
 from recaption.captions import captions_path, read_provenance
-from recaption.manifest import NAME, ManifestError, read_manifest
+from recaption.manifest import NAME, ManifestError, measured_folder, read_manifest
 
 _INPUTS = ("uid", "key", "url", "caption")
 _RAREST = 5

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pipelines import ngrams
 from pipelines.exchange import Run, Send
 from pipelines.storage import join_parts, read_ipc
+from recaption.stores import shared
 
 _SEARCHED_AT_ONCE = 8192
 
@@ -112,7 +113,7 @@ def _search(table: ngrams.Hashes, wanted: ngrams.Hashes) -> NDArray[np.int64]:
 
 
 def _load(output: Path, *names: str) -> tuple[NDArray[Any], ...]:
-    return tuple(np.load(_path(output, name), mmap_mode="r") for name in names)
+    return tuple(np.load(shared(_path(output, name)), mmap_mode="r") for name in names)
 
 
 def _path(output: Path, name: str) -> Path:

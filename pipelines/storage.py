@@ -1,5 +1,6 @@
 """Read and write files whole or not at all, with the same bytes for the same content."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,7 +42,7 @@ def ipc_writer(path: Path, schema: pa.Schema) -> Iterator[pa.ipc.RecordBatchFile
 
 def read_ipc(path: Path, step: int = 1, first: int = 0) -> Iterator[pa.RecordBatch]:
     """Read every `step`-th batch of an Arrow IPC file, from the batch `first` on."""
-    with pa.memory_map(str(path)) as source:
+    with pa.memory_map(os.fspath(path)) as source:
         reader = pa.ipc.open_file(source)
         for index in range(first, reader.num_record_batches, step):
             yield reader.get_batch(index)

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from filters.decision import all_rules
 from filters.parsing import from_dict
 from filters.rule import RecipeError
-from recaption.manifest import NAME, read_manifest
+from recaption.manifest import NAME, input_folder, measured_folder, read_manifest
 
 _MEASURED = [
     *("uid", "key", "caption", "error", "sha256", "image_offset", "image_bytes", "decoded"),
@@ -45,8 +45,8 @@ class FilterRun:
         """
         self.output = output
         self.manifest = read_manifest(output)
-        self._measured = output / self.manifest["measured"]
-        root = Path(self.manifest["input"])
+        self._measured = measured_folder(output, self.manifest)
+        root = input_folder(self.manifest)
         self.shards = [
             Shard(
                 one["shard"],

@@ -10,6 +10,7 @@ from pipelines.inputs import InputError, find_shards
 from recaption.captions import captions_path
 from recaption.filter_run import FilterRun
 from recaption.manifest import NAME as MANIFEST
+from recaption.manifest import measured_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Shard:
         """The files that an index is made of; the images' first."""
         if self.run is None:
             return [self.path]
-        measured = self.run / open_run(self.run).manifest["measured"]
+        measured = measured_folder(self.run, open_run(self.run).manifest)
         decided = [
             folder / f"{self.of_run}.parquet"
             for folder in (measured / "columns", self.run / "decisions")

@@ -1,0 +1,350 @@
+"""Paths in object stores, `s3://`, `gs://` and `hdfs://`, which may stand where a `Path` does.
+
+The simplest shape that we found: a `StorePath` is a `pathlib.Path` that asks Arrow's file systems
+what is there, and whoever opens it as a file opens a copy on this machine.  So tars are mapped
+into memory and tables read as ever, each shard comes over the network once for each time it is
+read, and `recaption.files.replacing`, through which everything is written, sends what was written
+here.  An object appears when it is whole, or not at all.
+
+The other two shapes: fsspec's `UPath` has no file to map, is not what Arrow, NumPy and `tarfile`
+open, and needs three packages; opening streams in each place that reads, sixty of them, reads a
+tar member by member over the network.  Arrow's file systems are in its wheel.
+"""
+
+import atexit
+import errno
+import fcntl
+import fnmatch
+import os
+import shutil
+import stat
+import tempfile
+import time
+from collections import OrderedDict
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from functools import cache
+from hashlib import sha256
+from pathlib import Path, PosixPath
+from typing import Any
+from uuid import uuid4
+
+import pyarrow as pa
+from pyarrow import fs
+
+from recaption.store_clients import CLIENTS, StoreError, file_system, telling
+
+_KEPT_COPIES = 8
+_SENT_AT_ONCE = 8
+_FORGOTTEN_S = 86_400.0
+_SETTLING_S = 60.0
+"""A process needs less to make its folder and hold it."""
+_CHUNK_BYTES = 16 << 20
+
+
+class StorePath(PosixPath):
+    """A path in an object store, such as `s3://bucket/crawl/00000.tar`.
+
+    What would change a file in place is not there: write through `recaption.files.replacing`.
+    """
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        scheme, found, rest = super().__str__().partition(":/")
+        return f"{scheme}://{rest}" if found and scheme in CLIENTS else scheme + found + rest
+
+    def __fspath__(self) -> str:
+        """Return the path of a copy on this machine; it stays while this process needs few."""
+        return str(_copies(os.getpid()).of(self))
+
+    @property
+    def _place(self) -> tuple[fs.FileSystem, str]:
+        """The file system, and what it calls this path."""
+        scheme, place, *rest = self.parts
+        key = "/".join(rest)
+        inside = f"/{key}" if scheme == "hdfs:" else f"{place}/{key}".rstrip("/")
+        host = place if scheme == "hdfs:" else ""
+        return file_system(os.getpid(), scheme.removesuffix(":"), host), inside
+
+    def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
+        """Return kind, size and time; of an object that is not there, raise as a file would."""
+        del follow_symlinks
+        return stat_all([self])[0]
+
+    def exists(self, *, follow_symlinks: bool = True) -> bool:
+        return self._kind(follow_symlinks) != 0
+
+    def is_file(self, *, follow_symlinks: bool = True) -> bool:
+        return self._kind(follow_symlinks) == stat.S_IFREG
+
+    def is_dir(self, *, follow_symlinks: bool = True) -> bool:
+        return self._kind(follow_symlinks) == stat.S_IFDIR
+
+    def _kind(self, follow_symlinks: bool) -> int:
+        try:
+            return stat.S_IFMT(self.stat(follow_symlinks=follow_symlinks).st_mode)
+        except FileNotFoundError:
+            return 0
+
+    def absolute(self) -> "StorePath":
+        return self
+
+    def resolve(self, strict: bool = False) -> "StorePath":
+        del strict
+        return self
+
+    def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
+        """Do nothing: a folder is there when something is in it."""
+
+    def iterdir(self) -> Generator["StorePath", None, None]:
+        yield from self.below(recursive=False)
+
+    def below(self, *, recursive: bool = True) -> Iterator["StorePath"]:
+        """Yield the files below, with `recursive`, or else what is right below."""
+        system, inside = self._place
+        with telling(self):
+            selector = fs.FileSelector(inside, allow_not_found=True, recursive=recursive)
+            found = system.get_file_info(selector)
+        root = len(inside.rstrip("/")) + 1
+        for info in sorted(found, key=lambda info: info.path):
+            if not recursive or info.type == fs.FileType.File:
+                yield self / info.path[root:]
+
+    def glob(self, pattern: str, **_: Any) -> Iterator["StorePath"]:  # type: ignore[override]
+        """Yield what right below is called like a pattern."""
+        return (path for path in self.iterdir() if fnmatch.fnmatchcase(path.name, pattern))
+
+    def rglob(self, pattern: str, **_: Any) -> Iterator["StorePath"]:  # type: ignore[override]
+        """Yield the files below that are called like a pattern."""
+        return (path for path in self.below() if fnmatch.fnmatchcase(path.name, pattern))
+
+    def read_bytes(self) -> bytes:
+        system, inside = self._place
+        with telling(self), system.open_input_stream(inside) as source:
+            content: bytes = source.read()
+        return content
+
+    def read_text(self, encoding: str | None = None, errors: str | None = None, **_: Any) -> str:
+        return self.read_bytes().decode(encoding or "utf-8", errors or "strict")
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        system, inside = self._place
+        try:
+            with telling(self):
+                system.delete_file(inside)
+        except FileNotFoundError:
+            if not missing_ok:
+                raise
+
+    def remove(self) -> None:
+        """Remove a file, or a folder with all that is in it; nothing, if it is not there."""
+        system, inside = self._place
+        if self.is_dir():
+            with suppress(FileNotFoundError), telling(self):
+                system.delete_dir(inside)
+        else:
+            self.unlink(missing_ok=True)
+
+    def open_here(self) -> pa.NativeFile:
+        """Open for reading at any place, without a copy."""
+        system, inside = self._place
+        with telling(self):
+            return system.open_input_file(inside)
+
+    def put(self, file: Path) -> None:
+        """Write a file of this machine to this path, whole or not at all.
+
+        It is handed over at once: a stream that an error or Ctrl-C closes would be complete to the
+        store.  On HDFS, where a file is seen while it is written, it gets its name at the end.
+        """
+        system, inside = self._place
+        hdfs = self.parts[0] == "hdfs:"
+        part = f"{inside}.{uuid4().hex[:8]}.part" if hdfs else inside
+        with telling(self):
+            with pa.memory_map(str(file)) as source, system.open_output_stream(part) as sink:
+                sink.write(source.read_buffer())
+            if hdfs:
+                system.move(part, inside)
+
+    def put_tree(self, tree: Path) -> None:
+        """Write a file, or the files of a folder, to this path."""
+        files = [path for path in tree.rglob("*") if path.is_file()] if tree.is_dir() else [tree]
+        with ThreadPoolExecutor(_SENT_AT_ONCE) as pool:
+            for _ in pool.map(lambda file: (self / file.relative_to(tree)).put(file), files):
+                pass
+
+
+def to_path(text: str) -> Path:
+    """Return the path that a text names, of this machine or of an object store.
+
+    Raises:
+        StoreError: It is of a store that we do not know, or names no bucket.
+    """
+    scheme, found, rest = text.partition("://")
+    if not found:
+        return Path(text)
+    if scheme not in CLIENTS:
+        known = ", ".join(f"{one}://" for one in CLIENTS)
+        raise StoreError(f"{text} must be a path or begin with {known}, got {scheme}://; copy it")
+    if not rest.partition("/")[0]:
+        what = "a host" if scheme == "hdfs" else "a bucket"
+        raise StoreError(f"{text} must name {what}, got none; write {scheme}://NAME/PATH")
+    return StorePath(text)
+
+
+def readable(path: Path) -> Any:
+    """Return what Arrow reads a file from; of an object only what it needs comes over."""
+    return path.open_here() if isinstance(path, StorePath) else path
+
+
+def stat_all(paths: Sequence[Path]) -> list[os.stat_result]:
+    """Return what `Path.stat` does of each path; those of a store are asked for at once.
+
+    Raises:
+        FileNotFoundError: One is not there.
+    """
+    if not isinstance(next(iter(paths), None), StorePath):
+        return [path.stat() for path in paths]
+    places = [path._place for path in paths if isinstance(path, StorePath)]  # noqa: SLF001
+    with telling(paths[0]):
+        found = places[0][0].get_file_info([inside for _, inside in places])
+    return [_stat(path, info) for path, info in zip(paths, found, strict=True)]
+
+
+def _stat(path: Path, info: fs.FileInfo) -> os.stat_result:
+    if info.type == fs.FileType.NotFound:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    kind = stat.S_IFREG if info.type == fs.FileType.File else stat.S_IFDIR
+    at = info.mtime_ns or 0
+    seconds = at // 1_000_000_000
+    values = (kind | 0o644, 0, 0, 1, 0, 0, info.size or 0, seconds, seconds, seconds)
+    return os.stat_result(values, {"st_mtime_ns": at})
+
+
+# ---------------------------------------------------------------------------------- on this machine
+
+
+def shared(path: Path) -> Path:
+    """Return a file for all processes of this machine to map: an object's copy that they share."""
+    if not isinstance(path, StorePath):
+        return path
+    told = path.stat()
+    state = f"{path} {told.st_size} {told.st_mtime_ns}"
+    folder = _root() / "shared"
+    folder.mkdir(exist_ok=True)
+    copy = folder / f"{sha256(state.encode()).hexdigest()[:32]}.copy"
+    with copy.with_suffix(".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not copy.exists():
+            _forget(folder)
+            part = copy.with_suffix(".part")
+            fetch(path, part)
+            part.replace(copy)
+        os.utime(copy)
+    return copy
+
+
+def _forget(folder: Path) -> None:
+    """Remove what nobody has asked for in a day; whoever has it mapped keeps it."""
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > _FORGOTTEN_S:
+                path.unlink()
+
+
+def scratch(folder: Path) -> Path:
+    """Return where, on this machine, the work on a folder is done: in it, if it is here."""
+    if not isinstance(folder, StorePath):
+        return folder / "_work"
+    return _root() / "work" / sha256(str(folder).encode()).hexdigest()[:16]
+
+
+@contextmanager
+def sending(path: StorePath) -> Iterator[Path]:
+    """Yield a path on this machine; what is there in the end is sent, if all went well."""
+    temporary = _copies(os.getpid()).new(path)
+    try:
+        yield temporary
+        path.put(temporary)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _root() -> Path:
+    """Return our folder for temporary files, which nobody else may write to."""
+    root = Path(tempfile.gettempdir()) / f"altmill-{os.getuid()}"
+    root.mkdir(mode=0o700, exist_ok=True)
+    if root.lstat().st_uid != os.getuid() or root.is_symlink():
+        raise StoreError(f"{root} must be your own folder, got another's; set TMPDIR to one")
+    return root
+
+
+class _Copies:
+    """The copies of objects that a process has, the last ones that it asked for."""
+
+    def __init__(self) -> None:
+        root = _root() / "processes"
+        root.mkdir(exist_ok=True)
+        self._folder = Path(tempfile.mkdtemp(dir=root))
+        fcntl.flock(os.open(self._folder, os.O_RDONLY), fcntl.LOCK_EX)  # until the process ends
+        atexit.register(_remove_own, os.getpid(), self._folder)
+        _sweep(path for path in root.iterdir() if path != self._folder)
+        self._known: OrderedDict[str, tuple[tuple[int, int], Path]] = OrderedDict()
+
+    def new(self, path: StorePath) -> Path:
+        """Return a path for a file that is like an object."""
+        self._folder.mkdir(exist_ok=True)
+        return self._folder / f"{uuid4().hex[:8]}-{path.name[-64:]}"
+
+    def of(self, path: StorePath) -> Path:
+        """Return an object's copy, as it is now."""
+        told = path.stat()
+        if stat.S_ISDIR(told.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        state = (told.st_size, told.st_mtime_ns)
+        before, copy = self._known.pop(str(path), (None, None))
+        if copy is None or before != state:
+            if copy is not None:
+                copy.unlink(missing_ok=True)
+            copy = self.new(path)
+            fetch(path, copy)
+        self._known[str(path)] = state, copy
+        if len(self._known) > _KEPT_COPIES:
+            _, (_, oldest) = self._known.popitem(last=False)
+            oldest.unlink(missing_ok=True)  # whoever has it open keeps it
+        return copy
+
+
+def fetch(path: StorePath, to: Path) -> None:
+    """Copy an object to a file."""
+    with telling(path), path.open_here() as source, to.open("wb") as file:
+        shutil.copyfileobj(source, file, _CHUNK_BYTES)
+    if to.stat().st_size != (size := path.stat().st_size):
+        raise StoreError(f"{path} must not change while it is read, got another size, {size:,}")
+
+
+@cache
+def _copies(_: int) -> _Copies:
+    """Return a process's copies."""
+    return _Copies()
+
+
+def _remove_own(process: int, folder: Path) -> None:
+    if process == os.getpid():  # a forked one is not to
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep(folders: Iterable[Path]) -> None:
+    """Remove what killed processes left: nobody holds their folders."""
+    for folder in folders:
+        with suppress(OSError):
+            if time.time() - folder.stat().st_mtime < _SETTLING_S:
+                continue
+            held = os.open(folder, os.O_RDONLY)
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder)
+            finally:
+                os.close(held)
