@@ -17,6 +17,7 @@ from pipelines.page import inert, share
 from pipelines.pictures import read_rows, thumbnail
 from pipelines.verdicts import ABSENT, KEPT, Change, Changes, Example, compare_verdicts
 from recaption.manifest import input_folder, measured_folder, read_manifest
+from recaption.stores import readable
 
 FATES = {
     "gone": "kept in A, dropped in B",
@@ -256,7 +257,7 @@ def _row(run: _Run, shard: str, at: int) -> Told:
 
 def _at(path: Path, at: int, names: tuple[str, ...]) -> Told:
     """Read a row of a parquet, and no more than its row group."""
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(readable(path)) as file:
         for group in range(file.num_row_groups):
             rows = file.metadata.row_group(group).num_rows
             if at < rows:

@@ -43,20 +43,24 @@ def telling(path: Path) -> Iterator[None]:
         ) from None
 
 
-@cache
-def file_system(_: int, scheme: str, host: str) -> fs.FileSystem:
-    """Return a process's client.
+def file_system(scheme: str, host: str) -> fs.FileSystem:
+    """Return this process's client.
 
     Args:
-        _: The process, as a forked one cannot use its parent's.
         scheme: `s3`, `gs` or `hdfs`.
         host: Of HDFS, with its port.
     """
-    return CLIENTS[scheme](host)
+    if scheme == "s3":
+        host = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+    return _client(os.getpid(), scheme, host)
 
 
-def _s3(_: str) -> fs.FileSystem:
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+@cache
+def _client(_: int, scheme: str, host: str) -> fs.FileSystem:
+    return CLIENTS[scheme](host)  # one per process: a forked one cannot use its parent's
+
+
+def _s3(endpoint: str) -> fs.FileSystem:
     return fs.S3FileSystem(
         endpoint_override=endpoint or None,  # by itself Arrow would put the bucket in its host
         connect_timeout=_CONNECT_S,

@@ -11,36 +11,29 @@ open, and needs three packages; opening streams in each place that reads, sixty 
 tar member by member over the network.  Arrow's file systems are in its wheel.
 """
 
-import atexit
 import errno
 import fcntl
 import fnmatch
 import os
-import shutil
 import stat
-import tempfile
 import time
-from collections import OrderedDict
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from functools import cache
 from hashlib import sha256
+from io import UnsupportedOperation
 from pathlib import Path, PosixPath
-from typing import Any
+from typing import Any, NoReturn
 from uuid import uuid4
 
 import pyarrow as pa
 from pyarrow import fs
 
+from recaption.copies import copies, fetch, root
 from recaption.store_clients import CLIENTS, StoreError, file_system, telling
 
-_KEPT_COPIES = 8
 _SENT_AT_ONCE = 8
 _FORGOTTEN_S = 86_400.0
-_SETTLING_S = 60.0
-"""A process needs less to make its folder and hold it."""
-_CHUNK_BYTES = 16 << 20
 
 
 class StorePath(PosixPath):
@@ -57,7 +50,7 @@ class StorePath(PosixPath):
 
     def __fspath__(self) -> str:
         """Return the path of a copy on this machine; it stays while this process needs few."""
-        return str(_copies(os.getpid()).of(self))
+        return str(copies(os.getpid()).of(self))
 
     @property
     def _place(self) -> tuple[fs.FileSystem, str]:
@@ -66,7 +59,7 @@ class StorePath(PosixPath):
         key = "/".join(rest)
         inside = f"/{key}" if scheme == "hdfs:" else f"{place}/{key}".rstrip("/")
         host = place if scheme == "hdfs:" else ""
-        return file_system(os.getpid(), scheme.removesuffix(":"), host), inside
+        return file_system(scheme.removesuffix(":"), host), inside
 
     def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
         """Return kind, size and time; of an object that is not there, raise as a file would."""
@@ -119,6 +112,17 @@ class StorePath(PosixPath):
     def rglob(self, pattern: str, **_: Any) -> Iterator["StorePath"]:  # type: ignore[override]
         """Yield the files below that are called like a pattern."""
         return (path for path in self.below() if fnmatch.fnmatchcase(path.name, pattern))
+
+    def open(self, mode: str = "r", *args: Any, **more: Any) -> Any:
+        """Open a copy for reading."""
+        if not set(mode) <= set("rbt"):
+            self._refuse()
+        return super().open(mode, *args, **more)
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise UnsupportedOperation(f"{self} can be written by recaption.files.replacing alone")
+
+    touch = rename = replace = rmdir = _refuse
 
     def read_bytes(self) -> bytes:
         system, inside = self._place
@@ -174,6 +178,18 @@ class StorePath(PosixPath):
         with ThreadPoolExecutor(_SENT_AT_ONCE) as pool:
             for _ in pool.map(lambda file: (self / file.relative_to(tree)).put(file), files):
                 pass
+
+
+class Spans:
+    """The bytes of an object, of which slices are read alone."""
+
+    def __init__(self, path: StorePath) -> None:
+        self._path, self._file = path, path.open_here()
+
+    def __getitem__(self, span: slice) -> bytes:
+        with telling(self._path):
+            content: bytes = self._file.read_at(span.stop - span.start, span.start)
+        return content
 
 
 def to_path(text: str) -> Path:
@@ -232,7 +248,7 @@ def shared(path: Path) -> Path:
         return path
     told = path.stat()
     state = f"{path} {told.st_size} {told.st_mtime_ns}"
-    folder = _root() / "shared"
+    folder = root() / "shared"
     folder.mkdir(exist_ok=True)
     copy = folder / f"{sha256(state.encode()).hexdigest()[:32]}.copy"
     with copy.with_suffix(".lock").open("a") as lock:
@@ -258,93 +274,16 @@ def scratch(folder: Path) -> Path:
     """Return where, on this machine, the work on a folder is done: in it, if it is here."""
     if not isinstance(folder, StorePath):
         return folder / "_work"
-    return _root() / "work" / sha256(str(folder).encode()).hexdigest()[:16]
+    return root() / "work" / sha256(str(folder).encode()).hexdigest()[:16]
 
 
 @contextmanager
 def sending(path: StorePath) -> Iterator[Path]:
     """Yield a path on this machine; what is there in the end is sent, if all went well."""
-    temporary = _copies(os.getpid()).new(path)
+    temporary = copies(os.getpid()).new(path)
     try:
         yield temporary
         path.put(temporary)
+        copies(os.getpid()).drop(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _root() -> Path:
-    """Return our folder for temporary files, which nobody else may write to."""
-    root = Path(tempfile.gettempdir()) / f"altmill-{os.getuid()}"
-    root.mkdir(mode=0o700, exist_ok=True)
-    if root.lstat().st_uid != os.getuid() or root.is_symlink():
-        raise StoreError(f"{root} must be your own folder, got another's; set TMPDIR to one")
-    return root
-
-
-class _Copies:
-    """The copies of objects that a process has, the last ones that it asked for."""
-
-    def __init__(self) -> None:
-        root = _root() / "processes"
-        root.mkdir(exist_ok=True)
-        self._folder = Path(tempfile.mkdtemp(dir=root))
-        fcntl.flock(os.open(self._folder, os.O_RDONLY), fcntl.LOCK_EX)  # until the process ends
-        atexit.register(_remove_own, os.getpid(), self._folder)
-        _sweep(path for path in root.iterdir() if path != self._folder)
-        self._known: OrderedDict[str, tuple[tuple[int, int], Path]] = OrderedDict()
-
-    def new(self, path: StorePath) -> Path:
-        """Return a path for a file that is like an object."""
-        self._folder.mkdir(exist_ok=True)
-        return self._folder / f"{uuid4().hex[:8]}-{path.name[-64:]}"
-
-    def of(self, path: StorePath) -> Path:
-        """Return an object's copy, as it is now."""
-        told = path.stat()
-        if stat.S_ISDIR(told.st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        state = (told.st_size, told.st_mtime_ns)
-        before, copy = self._known.pop(str(path), (None, None))
-        if copy is None or before != state:
-            if copy is not None:
-                copy.unlink(missing_ok=True)
-            copy = self.new(path)
-            fetch(path, copy)
-        self._known[str(path)] = state, copy
-        if len(self._known) > _KEPT_COPIES:
-            _, (_, oldest) = self._known.popitem(last=False)
-            oldest.unlink(missing_ok=True)  # whoever has it open keeps it
-        return copy
-
-
-def fetch(path: StorePath, to: Path) -> None:
-    """Copy an object to a file."""
-    with telling(path), path.open_here() as source, to.open("wb") as file:
-        shutil.copyfileobj(source, file, _CHUNK_BYTES)
-    if to.stat().st_size != (size := path.stat().st_size):
-        raise StoreError(f"{path} must not change while it is read, got another size, {size:,}")
-
-
-@cache
-def _copies(_: int) -> _Copies:
-    """Return a process's copies."""
-    return _Copies()
-
-
-def _remove_own(process: int, folder: Path) -> None:
-    if process == os.getpid():  # a forked one is not to
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _sweep(folders: Iterable[Path]) -> None:
-    """Remove what killed processes left: nobody holds their folders."""
-    for folder in folders:
-        with suppress(OSError):
-            if time.time() - folder.stat().st_mtime < _SETTLING_S:
-                continue
-            held = os.open(folder, os.O_RDONLY)
-            try:
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder)
-            finally:
-                os.close(held)
