@@ -172,7 +172,7 @@ def finish(account: dict[str, Any], run: Run, *done: Iterable[tuple[str, Any]]) 
         ManifestError: The account does not close.
     """
     parts = [lambda at=at: np.load(subset_part(run, at)) for at in range(run.partitions)]
-    uids = join_parts(run.output / "subset.npy", SUBSET, parts)
+    uids = join_parts(run.output / "subset.npy", SUBSET, parts).rows
     manifest = build_manifest(account, run) | {"subset_uids": uids}
     close_account(manifest)
     if run.recipe.materialise:

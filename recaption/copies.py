@@ -3,6 +3,8 @@
 import atexit
 import errno
 import fcntl
+import hashlib
+import json
 import os
 import shutil
 import stat
@@ -16,12 +18,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+import xxhash
+
 from recaption.store_clients import StoreError, telling
 
 if TYPE_CHECKING:
     from recaption.stores import StorePath
 
 _KEPT = 8
+_FORGOTTEN_S = 86_400.0
 _CHUNK_BYTES = 16 << 20
 _SETTLING_S = 60.0
 """A process needs less to make its folder and hold it."""
@@ -84,6 +89,43 @@ def fetch(path: "StorePath", to: Path) -> None:
         shutil.copyfileobj(source, file, _CHUNK_BYTES)
     if to.stat().st_size != (size := path.stat().st_size):
         raise StoreError(f"{path} must not change while it is read, got another size, {size:,}")
+
+
+def share(path: "StorePath", digests: Path) -> Path:
+    """Return a copy that all processes of this machine share; see `stores.shared`."""
+    told = path.stat()
+    state = f"{path} {told.st_size} {told.st_mtime_ns}"
+    folder = root() / "shared"
+    folder.mkdir(exist_ok=True)
+    copy = folder / f"{hashlib.sha256(state.encode()).hexdigest()[:32]}.copy"
+    with copy.with_suffix(".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not copy.exists():
+            _forget(folder)
+            part = copy.with_suffix(".part")
+            fetch(path, part)
+            _check_digest(path, part, digests)
+            part.replace(copy)
+        os.utime(copy)
+    return copy
+
+
+def _check_digest(path: "StorePath", copy: Path, digests: Path) -> None:
+    told = json.loads(digests.read_bytes())[path.name]
+    with copy.open("rb") as file:
+        found = hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
+    if found != told:
+        raise StoreError(
+            f"{path} must have the digest {told} of {digests.name}, got {found}; run filter again"
+        )
+
+
+def _forget(folder: Path) -> None:
+    """Remove what nobody has asked for in a day; whoever has it mapped keeps it."""
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > _FORGOTTEN_S:
+                path.unlink()
 
 
 @cache

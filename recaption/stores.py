@@ -12,15 +12,13 @@ tar member by member over the network.  Arrow's file systems are in its wheel.
 """
 
 import errno
-import fcntl
 import fnmatch
+import hashlib
 import os
 import stat
-import time
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from hashlib import sha256
 from io import UnsupportedOperation
 from pathlib import Path, PosixPath
 from typing import Any, NoReturn
@@ -29,11 +27,10 @@ from uuid import uuid4
 import pyarrow as pa
 from pyarrow import fs
 
-from recaption.copies import copies, fetch, root
+from recaption.copies import copies, root, share
 from recaption.store_clients import CLIENTS, StoreError, file_system, telling
 
 _SENT_AT_ONCE = 8
-_FORGOTTEN_S = 86_400.0
 
 
 class StorePath(PosixPath):
@@ -242,39 +239,24 @@ def _stat(path: Path, info: fs.FileInfo) -> os.stat_result:
 # ---------------------------------------------------------------------------------- on this machine
 
 
-def shared(path: Path) -> Path:
-    """Return a file for all processes of this machine to map: an object's copy that they share."""
-    if not isinstance(path, StorePath):
-        return path
-    told = path.stat()
-    state = f"{path} {told.st_size} {told.st_mtime_ns}"
-    folder = root() / "shared"
-    folder.mkdir(exist_ok=True)
-    copy = folder / f"{sha256(state.encode()).hexdigest()[:32]}.copy"
-    with copy.with_suffix(".lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not copy.exists():
-            _forget(folder)
-            part = copy.with_suffix(".part")
-            fetch(path, part)
-            part.replace(copy)
-        os.utime(copy)
-    return copy
+def shared(path: Path, digests: Path) -> Path:
+    """Return a file for all processes of this machine to map: an object's copy that they share.
 
+    Args:
+        path: The file, or the object.
+        digests: JSON of the xxh3 of each file beside it, by their names.
 
-def _forget(folder: Path) -> None:
-    """Remove what nobody has asked for in a day; whoever has it mapped keeps it."""
-    for path in folder.iterdir():
-        with suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > _FORGOTTEN_S:
-                path.unlink()
+    Raises:
+        StoreError: The copy has another digest.
+    """
+    return share(path, digests) if isinstance(path, StorePath) else path
 
 
 def scratch(folder: Path) -> Path:
     """Return where, on this machine, the work on a folder is done: in it, if it is here."""
     if not isinstance(folder, StorePath):
         return folder / "_work"
-    return root() / "work" / sha256(str(folder).encode()).hexdigest()[:16]
+    return root() / "work" / hashlib.sha256(str(folder).encode()).hexdigest()[:16]
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """Every job does in an object store what it does in a folder."""
 
-import json
 import os
 import random
 import signal
@@ -8,41 +7,27 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
 from pipelines.__main__ import main
-from pipelines.doctor import diagnose
-from pipelines.inputs import find_files, find_shards
+from pipelines.doctor import diagnose, told
 from pipelines.plan import plan_filter, read_recipe
 from pipelines.run import run_filter
-from pipelines.store_lock import SILENT_S, held
-from recaption.files import replacing, write_text
-from recaption.manifest import ManifestError
-from recaption.stores import StorePath, to_path
-from tests import object_store
+from recaption.stores import StorePath
+from tests.archives import HTML_TYPE, page, write_warc
 from tests.outputs import files_of
-from tests.shards import picture, write_parquet, write_shard
+from tests.pipelines.downloads import download, members_of
+from tests.pipelines.web import sends, serving
+from tests.shards import photo, picture, write_shard
 
 ROOT = Path(__file__).parents[2]
 WORDS = ("red", "blue", "shoe", "dog", "cat", "photo", "of", "grass", "a", "the")
 CHANGES = ["--set", "materialise=true", "--set", "rules.ngram_rank.max_inclusive=500"]
 TIMEOUT_S = 120.0
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StorePath]:
-    """Return a bucket with the crawl in it; the process's own files are elsewhere than others'."""
-    scratch = tmp_path_factory.mktemp("scratch")
-    with object_store.serving("bucket") as url, pytest.MonkeyPatch.context() as patch:
-        for name, value in object_store.environment(url, scratch).items():
-            patch.setenv(name, value)
-        patch.setattr(tempfile, "tempdir", str(scratch))
-        yield StorePath("s3://bucket")
 
 
 @pytest.fixture(scope="module")
@@ -83,14 +68,11 @@ def run_job(*arguments: object) -> None:
 
 
 def contents(output: Path, **named: Path) -> dict[str, bytes]:
-    """Return a run's files by their paths, with names for the folders that they tell of."""
-    files = output.below() if isinstance(output, StorePath) else output.rglob("*")
-    found = {
-        path.relative_to(output).as_posix(): path.read_bytes() for path in files if path.is_file()
-    }
-    del found["run.json"]  # it has the seconds
+    """Return what a run left, with names for the folders that it tells of."""
+    found = files_of(output)
     for name, folder in named.items():
-        found = {at: text.replace(str(folder).encode(), name.encode()) for at, text in found.items()}
+        old, new = str(folder).encode(), name.encode()
+        found = {path: content.replace(old, new) for path, content in found.items()}
     return found
 
 
@@ -116,3 +98,135 @@ def test_workers_on_other_machines_meet_in_the_store(
 
     found = contents(output, crawl=source, out=output)
     assert found == contents(there, crawl=source, out=there)
+
+
+def test_a_killed_run_goes_on(crawl: Path, store: StorePath, there: StorePath) -> None:
+    output = store / "killed"
+    paths = ("--input", store / "crawl", "--output", output)
+    command = [str(word) for word in ("filter", *paths, *CHANGES, "--workers", "2")]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipelines", *command], cwd=ROOT, start_new_session=True
+    )
+    scratch = Path(tempfile.gettempdir())
+    wait_until(lambda: any(scratch.glob("altmill-*/work/*/done/Measure/*.json")))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    measured = [path.stat().st_mtime_ns for path in (output / "columns").iterdir()]
+
+    assert main(command) == 0
+
+    assert contents(output, crawl=store / "crawl", out=output) == contents(
+        there, crawl=store / "crawl", out=there
+    )
+    again = [path.stat().st_mtime_ns for path in (output / "columns").iterdir()]
+    assert any(time in again for time in measured)
+    del crawl
+
+
+def wait_until(ready: Callable[[], bool]) -> None:
+    end = time.monotonic() + TIMEOUT_S
+    while not ready():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+# --------------------------------------------------------------------------------------- other jobs
+
+
+def test_other_jobs_leave_and_say_the_same(
+    crawl: Path,
+    store: StorePath,
+    here: Path,
+    there: StorePath,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    uid = pq.read_table(here / "decisions" / "00001.parquet")["uid"][7].as_py()
+    said = []
+    for run, decided in ((here, tmp_path / "decided"), (there, store / "decided")):
+        before = files_of(run)
+        recipe = ("--recipe", "datacomp-basic", "--set", "materialise=true")
+        run_job("decide", "--from", run, "--output", decided, *recipe, "--workers", "1")
+        run_job("explain", uid, "--from", run)
+        run_job("report", "--from", decided)
+        run_job("materialise", "--from", run, "--workers", "1")
+        assert main(["diff", str(run), str(decided), "--output", f"{decided}-diff"]) == 1
+        told = capsys.readouterr().out
+        said.append(told.replace(str(decided), "decided").replace(str(run), "run"))
+        assert files_of(run) == before
+
+    assert said[0] == said[1]
+    names = {"crawl": crawl, "decided": tmp_path / "decided", "run": here}
+    theirs = {"crawl": store / "crawl", "decided": store / "decided", "run": there}
+    for folder in ("decided", "decided-diff"):
+        assert contents(store / folder, **theirs) == contents(tmp_path / folder, **names)
+
+
+def test_the_doctor_says_the_same(crawl: Path, store: StorePath) -> None:
+    for pattern in ("", "/{00000..00003}.tar", "/*.tar"):
+        ours, theirs = (diagnose([f"{place}{pattern}"]) for place in (store / "crawl", crawl))
+        examples = [
+            [finding.example.rpartition("/")[2] for finding in one.findings]
+            for one in (ours, theirs)
+        ]
+        assert examples[0] == examples[1]
+        assert told(ours).count("\n") == told(theirs).count("\n")
+        assert (ours.pairs, ours.samples) == (theirs.pairs, theirs.samples) == (120, 120)
+
+
+def test_pairs_are_extracted_and_their_images_downloaded(store: StorePath, tmp_path: Path) -> None:
+    with serving({f"/{n}.jpg": sends(photo(n)) for n in range(4)}) as web:
+        images = [(web.url(f"/{n}.jpg"), f"the picture number {n}") for n in range(5)]
+        body = page(*images)
+        write_warc(tmp_path / "a.warc.gz", [("https://a.example", HTML_TYPE, body)])
+        (store / "pages").put_tree(tmp_path)
+        run_job("extract", "--input", store / "pages", "--out", store / "pairs", "--workers", "1")
+        assert download(store / "pairs", store / "shards") == 0
+        (tmp_path / "pairs").mkdir()
+        for path in (store / "pairs").glob("*.parquet"):
+            (tmp_path / "pairs" / path.name).write_bytes(path.read_bytes())
+        assert download(tmp_path / "pairs", tmp_path / "shards") == 0
+    assert (
+        main(
+            [
+                "download",
+                "--retry-failed",
+                "--input",
+                f"{store}/pairs",
+                "--output",
+                f"{store}/shards",
+            ]
+        )
+        == 0
+    )
+
+    for name in ("00000.tar", "00000.parquet"):
+        ours, theirs = store / "shards" / name, tmp_path / "shards" / name
+        assert ours.read_bytes() == theirs.read_bytes()
+    assert len(members_of(tmp_path / "shards")) == 12
+
+
+LOCAL = (
+    "sample --output s3://bucket/x",
+    "index --images s3://bucket/x --out x",
+    "index --images x --out s3://bucket/x",
+    "audit --from s3://bucket/out",
+    "recaption --from s3://bucket/out",
+)
+
+
+@pytest.mark.parametrize("command", LOCAL)
+def test_jobs_of_this_machine_say_so(
+    command: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(SystemExit) as ended:
+        main(command.split())
+
+    assert ended.value.code == 2
+    assert "must be on this machine, got s3://bucket/" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
