@@ -31,6 +31,8 @@ from recaption.copies import copies, root, share
 from recaption.store_clients import CLIENTS, StoreError, file_system, telling
 
 _SENT_AT_ONCE = 8
+_AS_IT_IS: dict[str, Any] = {"compression": None}
+"""Of itself Arrow would compress what is called .gz."""
 
 
 class StorePath(PosixPath):
@@ -123,7 +125,7 @@ class StorePath(PosixPath):
 
     def read_bytes(self) -> bytes:
         system, inside = self._place
-        with telling(self), system.open_input_stream(inside) as source:
+        with telling(self), system.open_input_stream(inside, **_AS_IT_IS) as source:
             content: bytes = source.read()
         return content
 
@@ -164,7 +166,10 @@ class StorePath(PosixPath):
         hdfs = self.parts[0] == "hdfs:"
         part = f"{inside}.{uuid4().hex[:8]}.part" if hdfs else inside
         with telling(self):
-            with pa.memory_map(str(file)) as source, system.open_output_stream(part) as sink:
+            with (
+                pa.memory_map(str(file)) as source,
+                system.open_output_stream(part, **_AS_IT_IS) as sink,
+            ):
                 sink.write(source.read_buffer())
             if hdfs:
                 system.move(part, inside)

@@ -11,6 +11,7 @@ from recaption.captions import captions_path
 from recaption.filter_run import FilterRun
 from recaption.manifest import NAME as MANIFEST
 from recaption.manifest import measured_folder
+from recaption.stores import StorePath
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,9 @@ def find(sources: Sequence[Path], besides: Path) -> list[Shard]:
                 f"data {source} must hold images, got metadata alone; download the images first"
             )
         found += shards
+    away = next((shard.path for shard in found if isinstance(shard.path, StorePath)), None)
+    if away:
+        raise RecipeError(f"images to learn from must be on this machine, got {away}; copy them")
     return found
 
 

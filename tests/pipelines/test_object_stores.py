@@ -13,6 +13,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from filters.rule import RecipeError
 from pipelines.__main__ import main
 from pipelines.doctor import diagnose, told
 from pipelines.plan import plan_filter, read_recipe
@@ -23,6 +24,7 @@ from tests.outputs import files_of
 from tests.pipelines.downloads import download, members_of
 from tests.pipelines.web import sends, serving
 from tests.shards import photo, picture, write_shard
+from train.sources import find
 
 ROOT = Path(__file__).parents[2]
 WORDS = ("red", "blue", "shoe", "dog", "cat", "photo", "of", "grass", "a", "the")
@@ -100,6 +102,34 @@ def test_workers_on_other_machines_meet_in_the_store(
     assert found == contents(there, crawl=source, out=there)
 
 
+def test_a_run_that_is_stopped_while_it_sends_goes_on(
+    crawl: Path, store: StorePath, there: StorePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del crawl
+    output, sent = store / "stopped", list[StorePath]()
+    command = ["filter", "--input", f"{store}/crawl", "--output", str(output), *CHANGES]
+    put = StorePath.put
+
+    def send(self: StorePath, file: Path) -> None:
+        sent.append(self)
+        if self.name == stopping_at and self.parent.name == "columns":
+            raise KeyboardInterrupt
+        put(self, file)
+
+    monkeypatch.setattr(StorePath, "put", send)
+    stopping_at = "00001.parquet"
+    assert main([*command, "--workers", "1"]) == 130
+    stopping_at = ""
+    assert main([*command, "--workers", "1"]) == 0
+
+    columns = output / "columns"
+    assert [sent.count(columns / f"0000{shard}.parquet") for shard in range(3)] == [1, 2, 1]
+    assert contents(output, crawl=store / "crawl", out=output) == contents(
+        there, crawl=store / "crawl", out=there
+    )
+
+
+@pytest.mark.slow
 def test_a_killed_run_goes_on(crawl: Path, store: StorePath, there: StorePath) -> None:
     output = store / "killed"
     paths = ("--input", store / "crawl", "--output", output)
@@ -130,6 +160,24 @@ def wait_until(ready: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+def test_an_index_of_a_test_set_is_of_this_machine(
+    crawl: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = ("--input", str(crawl), "--output", str(tmp_path / "out"))
+
+    assert main(["filter", *paths, "--set", 'test_sets.indexes=["s3://bucket/val"]']) == 2
+
+    told = "altmill: test_sets.indexes must be on this machine, got s3://bucket/val; copy it\n"
+    assert capsys.readouterr().err == told
+
+
+def test_images_to_learn_from_are_of_this_machine(store: StorePath, crawl: Path) -> None:
+    del crawl
+
+    with pytest.raises(RecipeError, match=f"must be on this machine, got {store}/crawl/00000.tar"):
+        find([store / "crawl"], Path("out"))
+
+
 # --------------------------------------------------------------------------------------- other jobs
 
 
@@ -148,18 +196,20 @@ def test_other_jobs_leave_and_say_the_same(
         recipe = ("--recipe", "datacomp-basic", "--set", "materialise=true")
         run_job("decide", "--from", run, "--output", decided, *recipe, "--workers", "1")
         run_job("explain", uid, "--from", run)
-        run_job("report", "--from", decided)
         run_job("materialise", "--from", run, "--workers", "1")
-        assert main(["diff", str(run), str(decided), "--output", f"{decided}-diff"]) == 1
-        told = capsys.readouterr().out
-        said.append(told.replace(str(decided), "decided").replace(str(run), "run"))
+        run_job("report", "--from", run)
+        options = ("--output", decided / "changes", "--workers", "1")
+        assert main([str(word) for word in ("diff", run, decided, *options)]) == 1
+        printed = capsys.readouterr().out
+        said.append(printed.replace(str(decided), "decided").replace(str(run), "run"))
         assert files_of(run) == before
 
     assert said[0] == said[1]
-    names = {"crawl": crawl, "decided": tmp_path / "decided", "run": here}
-    theirs = {"crawl": store / "crawl", "decided": store / "decided", "run": there}
-    for folder in ("decided", "decided-diff"):
-        assert contents(store / folder, **theirs) == contents(tmp_path / folder, **names)
+    ours = contents(store / "decided", crawl=store / "crawl", out=store / "decided", run=there)
+    theirs = contents(tmp_path / "decided", crawl=crawl, out=tmp_path / "decided", run=here)
+    pages = [found.pop("changes/index.html") for found in (ours, theirs)]  # it shortens paths
+    assert ours == theirs
+    assert pages[0].count(b"data:image/") == pages[1].count(b"data:image/") > 0
 
 
 def test_the_doctor_says_the_same(crawl: Path, store: StorePath) -> None:
@@ -186,19 +236,7 @@ def test_pairs_are_extracted_and_their_images_downloaded(store: StorePath, tmp_p
         for path in (store / "pairs").glob("*.parquet"):
             (tmp_path / "pairs" / path.name).write_bytes(path.read_bytes())
         assert download(tmp_path / "pairs", tmp_path / "shards") == 0
-    assert (
-        main(
-            [
-                "download",
-                "--retry-failed",
-                "--input",
-                f"{store}/pairs",
-                "--output",
-                f"{store}/shards",
-            ]
-        )
-        == 0
-    )
+        assert download(store / "pairs", store / "shards", "--retry-failed") == 0
 
     for name in ("00000.tar", "00000.parquet"):
         ours, theirs = store / "shards" / name, tmp_path / "shards" / name

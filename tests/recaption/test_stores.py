@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.request import urlopen
 
 import numpy as np
 import pyarrow as pa
@@ -93,6 +94,15 @@ def test_an_object_is_written_whole_or_not_at_all(store: StorePath) -> None:
         with pytest.raises(OSError, match="replacing alone"):
             wrongly()
     assert path.read_text() == "before"
+
+
+def test_a_file_keeps_its_bytes_whatever_its_name(store: StorePath, store_url: str) -> None:
+    path = store / "a.warc.gz"
+    write_text(path, "not compressed")
+
+    with urlopen(f"{store_url}/{'/'.join(path.parts[1:])}") as answer:
+        assert answer.read() == path.read_bytes() == b"not compressed"
+    assert path.open().read() == "not compressed"
 
 
 def test_a_path_is_taken_apart_as_any_other() -> None:
