@@ -13,7 +13,7 @@ from pyarrow import fs
 _ATTEMPTS = 5
 """Of a request.  Where nobody answers, all five are over in 4 seconds (measured)."""
 _CONNECT_S, _REQUEST_S = 5.0, 60.0
-_GS_RETRIES = timedelta(seconds=60)
+_GS_RETRIES = timedelta(seconds=15)
 
 
 class StoreError(Exception):
@@ -36,7 +36,9 @@ def telling(path: Path) -> Iterator[None]:
         if error.errno is not None:
             raise
         _, found, told = str(error).partition("AWS Error ")
-        told = (told if found else str(error)).splitlines()[0].partition(" (Request ID")[0]
+        told = (told if found else str(error)).splitlines()[0]
+        for more in (" (Request ID", " error_info="):
+            told = told.partition(more)[0]
         raise StoreError(
             f"{path} must be within reach, got {told.rstrip('.')}; check the name, the "
             "credentials and the endpoint, and give the same command again"

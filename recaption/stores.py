@@ -58,7 +58,8 @@ class StorePath(PosixPath):
         key = "/".join(rest)
         inside = f"/{key}" if scheme == "hdfs:" else f"{place}/{key}".rstrip("/")
         host = place if scheme == "hdfs:" else ""
-        return file_system(scheme.removesuffix(":"), host), inside
+        with telling(self):
+            return file_system(scheme.removesuffix(":"), host), inside
 
     def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
         """Return kind, size and time; of an object that is not there, raise as a file would."""

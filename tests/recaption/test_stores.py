@@ -6,11 +6,11 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.request import urlopen
 
+import boto3
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -100,9 +100,11 @@ def test_a_file_keeps_its_bytes_whatever_its_name(store: StorePath, store_url: s
     path = store / "a.warc.gz"
     write_text(path, "not compressed")
 
-    with urlopen(f"{store_url}/{'/'.join(path.parts[1:])}") as answer:
-        assert answer.read() == path.read_bytes() == b"not compressed"
-    assert path.open().read() == "not compressed"
+    with closing(boto3.client("s3", endpoint_url=store_url)) as other:
+        stored = other.get_object(Bucket=path.parts[1], Key="/".join(path.parts[2:]))
+        assert stored["Body"].read() == path.read_bytes() == b"not compressed"
+    with path.open() as file:
+        assert file.read() == "not compressed"
 
 
 def test_a_path_is_taken_apart_as_any_other() -> None:
