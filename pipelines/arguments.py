@@ -2,7 +2,6 @@
 
 import argparse
 import re
-from pathlib import Path
 from typing import Any
 
 from pipelines.dataflow import ACCELERATOR
@@ -10,7 +9,7 @@ from pipelines.download_arguments import add_download
 from pipelines.inspection_arguments import add_inspections
 from pipelines.options import add_from, add_recipe, add_workers
 from pipelines.sample_arguments import add_sample
-from recaption.command_line import Parser
+from recaption.command_line import Parser, here, place
 
 _EXAMPLES = """\
 examples:
@@ -71,7 +70,9 @@ def _add_extract(jobs: Any) -> None:
         metavar="PATH",
         help="WARC, WAT or HTML files, gzipped or not: a folder, file or glob",
     )
-    job.add_argument("--output", "--out", required=True, type=Path, metavar="DIR", help="the pairs")
+    job.add_argument(
+        "--output", "--out", required=True, type=place, metavar="DIR", help="the pairs"
+    )
     job.add_argument("--base-url", metavar="URL", help="of the folder that HTML files come from")
     job.add_argument(
         "--overwrite", action="store_true", help="replace what another run left in the output"
@@ -91,7 +92,7 @@ def _add_filter(jobs: Any) -> None:
         metavar="PATH",
         help="img2dataset shards, parquet metadata or parquet with images: a folder, file or glob",
     )
-    job.add_argument("--output", required=True, type=Path, metavar="DIR", help="where results go")
+    job.add_argument("--output", required=True, type=place, metavar="DIR", help="where results go")
     add_recipe(job)
     job.add_argument(
         "--dry-run", action="store_true", help="check everything, print the plan, stop"
@@ -106,7 +107,7 @@ def _add_decide(jobs: Any) -> None:
     add_from(job)
     add_recipe(job)
     job.add_argument(
-        "--output", type=Path, metavar="DIR", help="where results go (default: in place)"
+        "--output", type=place, metavar="DIR", help="where results go (default: in place)"
     )
 
 
@@ -116,7 +117,7 @@ def _add_recaption(jobs: Any) -> None:
         "Write, score and choose captions, as python -m recaption does after train, on the workers "
         "of a Beam runner. Its options follow after --."
     )
-    add_from(job)
+    add_from(job, here)
     job.add_argument("--recipe", default="small", metavar="NAME", help="as of python -m recaption")
     job.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change it")
     for name in ("captioner", "scorer", "device"):
@@ -166,4 +167,4 @@ def _add_template(jobs: Any) -> None:
         metavar="NAME:TAG",
         help="what they run in; recaption in NAME:TAG-gpu, which has torch",
     )
-    job.add_argument("--output", required=True, type=Path, metavar="DIR", help="where they go")
+    job.add_argument("--output", required=True, type=here, metavar="DIR", help="where they go")

@@ -17,11 +17,13 @@ from pipelines.crawl import LEFT_BY_EXTRACT, ExtractPlan
 from pipelines.exchange import Run
 from pipelines.plan import Plan
 from pipelines.shard_table import write_shard_table
+from pipelines.store_lock import held
 from recaption.choice import STATISTICS, account
 from recaption.files import read_json, write_json
 from recaption.filter_run import FilterRun
 from recaption.manifest import NAME, ManifestError, read_manifest
 from recaption.settings import Settings
+from recaption.stores import StorePath, scratch
 
 _log = logging.getLogger("altmill")
 
@@ -95,7 +97,7 @@ def _bring_to_its_end(
             return _TEMPLATE
         state = {"plan": plan.digest, "seconds": round(seconds, 1), "workers": plan.run.workers}
         write_json(plan.run.home / _STATE, state)
-        shutil.rmtree(plan.run.work)
+        _remove(plan.run.work)
     return ""
 
 
@@ -129,9 +131,8 @@ def run_decide(plan: Plan, options: Sequence[str] = ()) -> None:
             if not new.is_file():  # a file is replaced at once: there is a manifest at any time
                 _remove(place)
             if new.exists():
-                place.parent.mkdir(exist_ok=True)
-                new.replace(place)
-        shutil.rmtree(plan.run.home / "_work")
+                _move(new, place)
+        _remove(scratch(plan.run.home))
 
 
 def run_materialise(plan: Plan, options: Sequence[str] = ()) -> tuple[Path, dict[str, int]]:
@@ -140,11 +141,11 @@ def run_materialise(plan: Plan, options: Sequence[str] = ()) -> tuple[Path, dict
     from pipelines.write import LISTS, SHARDS, SIZES
 
     with locked(plan.run.home):
-        shutil.rmtree(plan.run.work, ignore_errors=True)
+        _remove(plan.run.work)
         for folder in (SHARDS, LISTS):
             _remove(plan.run.home / folder)
         _go(plan.shards, partial(materialise_corpus, run=plan.run), options)
-        shutil.rmtree(plan.run.work)
+        _remove(plan.run.work)
         write_shard_table(read_manifest(plan.run.home), plan.run.home)
     at = (plan.run.home / folder / SIZES for folder in (SHARDS, LISTS))
     path = next(path for path in at if path.exists())
@@ -184,7 +185,7 @@ def run_recaption(
 def _check_output(run: Run) -> None:
     """Check that deciding does not replace the results of a filter run over another input."""
     other = run.home.resolve() != run.measured.resolve()
-    left = (run.home / "columns", run.home / "_work" / "plan.json")
+    left = (run.home / "columns", scratch(run.home) / "plan.json")
     if other and any(path.exists() for path in left):
         raise ManifestError(
             f"output {run.home} must not hold another filter run, got one there; choose another "
@@ -228,6 +229,10 @@ def _time(work: Callable[[], None]) -> float:
 @contextmanager
 def locked(output: Path) -> Iterator[None]:
     """Hold an output folder, so that no other run writes to it."""
+    if isinstance(output, StorePath):
+        with held(output):
+            yield
+        return
     try:
         (output / "_work").mkdir(parents=True, exist_ok=True)
         folder = os.open(output, os.O_RDONLY)
@@ -267,8 +272,9 @@ def _prepare(plan: Plan | ExtractPlan, names: Iterable[str], *, overwrite: bool)
     begun = plan.run.work / "plan.json"
     if begun.is_file() and read_json(begun) == plan.digest:
         _log.info("going on with the unfinished run in %s", plan.run.home)
-        for path in plan.run.home.rglob(".*.tmp"):  # of processes that were killed
-            path.unlink(missing_ok=True)
+        for folder in (plan.run.home, plan.run.work):
+            for path in folder.rglob(".*.tmp"):  # of processes that were killed
+                path.unlink(missing_ok=True)
         return
     left = [path for name in (*names, _STATE) for path in plan.run.home.glob(name)]
     left = [path for path in (*left, begun) if path.exists()]
@@ -283,7 +289,18 @@ def _prepare(plan: Plan | ExtractPlan, names: Iterable[str], *, overwrite: bool)
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if isinstance(path, StorePath):
+        path.remove()
+    elif path.is_dir():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def _move(new: Path, place: Path) -> None:
+    """Move a file or folder of this machine to its place, which may be in an object store."""
+    if isinstance(place, StorePath):
+        place.put_tree(new)
+    else:
+        place.parent.mkdir(exist_ok=True)
+        new.replace(place)
