@@ -11,6 +11,9 @@
 # make evidence                    test what recaptioning is worth, from end to end
 # make evidence ARGS="--images ..."    on the pictures of a labelled folder
 # make simulate                    put the theory of synthetic captions to the test
+# make images                      build the images, or try their install steps where Docker is not
+# make dataflow-template IMAGE=europe-docker.pkg.dev/PROJECT/REPOSITORY/altmill:0.1.0
+# make sbom                        out/sbom.json: all that is installed here
 # make check test test-flink bench
 
 PYTHON ?= python3.11
@@ -25,6 +28,7 @@ FROM ?= $(OUTPUT)
 ARGS ?=
 RUNNER ?=
 SDK ?=
+IMAGE ?= localhost/altmill:0.1.0
 
 BIN := $(VENV)/bin
 CORE := $(VENV)/.core
@@ -32,9 +36,11 @@ DEV := $(VENV)/.dev
 RECAPTION := $(VENV)/.recaption
 TRAIN := $(VENV)/.train
 CLUSTER := ALTMILL_PYTHON=$(abspath $(BIN))/python docker/flink/cluster
+BUILD := docker build --file docker/Dockerfile
+HAS_DOCKER := docker info >/dev/null 2>&1
 
 .DEFAULT_GOAL := help
-.PHONY: help filter flink-up flink-down report download recaption train evidence simulate check test test-flink bench clean
+.PHONY: help filter flink-up flink-down report download recaption train evidence simulate images dataflow-template sbom check test test-flink bench clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -93,11 +99,38 @@ evidence: $(TRAIN)
 simulate: $(TRAIN)
 	$(BIN)/python -m train simulate --out out/simulation $(ARGS)
 
+images: $(CORE)
+	@if $(HAS_DOCKER); then \
+	  $(BUILD) --target worker --tag $(IMAGE)-worker . && \
+	  $(BUILD) --target trainer --tag $(IMAGE)-trainer .; \
+	else \
+	  echo "No Docker engine here: no image is built, and their install steps are tried."; \
+	  $(BIN)/python -m tests.docker worker; \
+	fi
+
+dataflow-template: $(CORE)
+	$(BIN)/python -m pipelines template --image $(IMAGE) --output out/dataflow
+	@if $(HAS_DOCKER); then \
+	  $(BUILD) --target dataflow --tag $(IMAGE) . && \
+	  $(BUILD) --target dataflow --tag $(IMAGE)-gpu --build-arg JOB=recaption \
+	    --build-arg EXTRAS=dataflow,recaption . && \
+	  echo "docker push $(IMAGE), and $(IMAGE)-gpu, then copy the templates to a bucket."; \
+	else \
+	  echo "No Docker engine here: the templates are written, and their images were NOT built."; \
+	fi
+
+sbom: $(CORE)
+	$(PYTHON) -m venv $(VENV)/sbom
+	$(VENV)/sbom/bin/pip install --quiet --constraint constraints.txt cyclonedx-bom
+	mkdir -p out
+	$(VENV)/sbom/bin/cyclonedx-py environment $(BIN)/python --output-file out/sbom.json
+
 check: $(DEV)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint docker/Dockerfile
 
 test: $(DEV)
 	$(BIN)/coverage run -m pytest

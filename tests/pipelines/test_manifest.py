@@ -21,11 +21,10 @@ from pipelines.manifest import (
     close_account,
     code_version,
     environment,
-    measured_folder,
     plan_digest,
 )
 from pipelines.statistics import add
-from recaption.manifest import FORMAT, NAME, ManifestError, read_manifest
+from recaption.manifest import FORMAT, NAME, ManifestError, measured_folder, read_manifest
 from tests.shards import write_shard
 
 RECIPE = Recipe(
