@@ -15,6 +15,9 @@ from pipelines.inputs import Shard
 from pipelines.local import perform_all
 from recaption.files import write_text
 
+_PIECE_BYTES = 1 << 17
+"""Ours: Flink, with 230 MiB to sort in, ended at "Record too large" at pieces of a megabyte."""
+
 
 class ArrowIpcCoder(coders.Coder):
     """Encode record batches as Arrow IPC; a pickled slice would carry its whole parent."""
@@ -123,8 +126,16 @@ class _PerformNative(beam.DoFn):
             result, parcels = perform_native(self._run, self._stage, item, batches)
         yield item_name(item), result
         for channel, sent in parcels.items():
-            for parcel in sent:
-                yield beam.pvalue.TaggedOutput(channel, parcel)
+            for at, batch in sent:
+                for piece in _pieces(batch):
+                    yield beam.pvalue.TaggedOutput(channel, (at, piece))
+
+
+def _pieces(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """Cut a batch into pieces that a runner can hold, whatever memory it sorts them in."""
+    rows = max(1, len(batch) * _PIECE_BYTES // max(1, batch.nbytes))
+    for first in range(0, len(batch), rows):
+        yield batch.slice(first, rows)
 
 
 @contextmanager
