@@ -133,7 +133,7 @@ def test_both_carriers_give_the_same_results(carrier: str, tmp_path: Path) -> No
     options = PipelineOptions(["--direct_runner_bundle_repeat=1"])
 
     with beam.Pipeline(FnApiRunner(), options=options) as pipeline:
-        sent = pipeline | beam.Create([5, 0, 100]) | Do(run, send)
+        sent = pipeline | beam.Create([5, 0, 100_000]) | Do(run, send)  # it takes several pieces
         added = sent["numbers"] | Do(run, Stage("Add", add_numbers, "numbers"))
         told = added["results"] | beam.Map(tell, tmp_path)
         last = pipeline | "One" >> beam.Create([7]) | Do(run, Stage("Last", count_markers), told)
@@ -142,11 +142,11 @@ def test_both_carriers_give_the_same_results(carrier: str, tmp_path: Path) -> No
 
     assert sorted(read_json(tmp_path / "all"), key=str) == [
         ["00000", 0],
-        ["00000", 6 + 2450],
-        ["00001", 4 + 2500],
+        ["00000", 6 + 2_499_950_000],
+        ["00001", 4 + 2_500_000_000],
         ["00005", 5],
         ["00007", ["00000.told", "00001.told"]],
-        ["00100", 100],
+        ["100000", 100_000],
     ]
 
 
