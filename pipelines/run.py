@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from filters.rule import RecipeError
-from pipelines import statistics
+from pipelines import statistics, usage
 from pipelines.crawl import LEFT_BY_EXTRACT, ExtractPlan
 from pipelines.exchange import Run
 from pipelines.plan import Plan
@@ -81,8 +81,11 @@ def _bring_to_its_end(
         if _is_complete(plan):
             return
         _prepare(plan, left, overwrite=overwrite)
-        seconds = _time(lambda: _go(items, job, options))
+        before, start = time.process_time(), time.monotonic()
+        _go(items, job, options)
+        seconds, cpu_s = time.monotonic() - start, time.process_time() - before
         state = {"plan": plan.digest, "seconds": round(seconds, 1), "workers": plan.run.workers}
+        state["stages"] = usage.add_up(plan.run.work, cpu_s)
         write_json(plan.run.home / _STATE, state)
         shutil.rmtree(plan.run.work)
 
@@ -186,12 +189,6 @@ def _go(shards: Sequence[Any], build: Callable[[Any], Any], options: Sequence[st
         raise RecipeError(f"Beam's options must be right, got: {error}") from None
     with begun as pipeline:
         build(pipeline | "Shards" >> beam.Create(shards))
-
-
-def _time(work: Callable[[], None]) -> float:
-    start = time.monotonic()
-    work()
-    return time.monotonic() - start
 
 
 @contextmanager

@@ -19,8 +19,10 @@ and 10 million have 36.6 million distinct unigrams and bigrams.
 """
 
 _SYLLABLES = pa.array([c + v for c in "bcdfghjklmnprstvwxyz" for v in "aeiou"])
-_EXTRA_WORDS = (2.0, 1 / 6)
-"""Of a negative binomial; with one more, captions have 11 words, half of them at most 9."""
+WORDS = 11.0
+"""Of a caption, on average; one, and others by a negative binomial, half of them at most 9."""
+_SHAPE = 2.0
+"""Of the negative binomial."""
 _SHARED = 0.05
 """The share of rows with a caption that others have too, and of those with such a URL."""
 _POOL = 50_000
@@ -28,19 +30,27 @@ _POOL = 50_000
 _MOST_WORDS = 60
 
 
-def write_captions(folder: Path, rows: int, rows_per_shard: int, seed: int = 0) -> None:
+def write_captions(
+    folder: Path,
+    rows: int,
+    rows_per_shard: int,
+    *,
+    seed: int = 0,
+    words: float = WORDS,
+    vocabulary: int = VOCABULARY,
+) -> None:
     """Write metadata parquet, `url` and `caption`, as many shards as it takes.
 
-    Captions are like LAION's in length (11 tokens), in the share that is not ASCII (5%) and in how
-    often words repeat; one in twenty is shared boilerplate.
+    Captions are, unless told otherwise, like LAION's in length (11 tokens), in the share that is
+    not ASCII (5%) and in how often words repeat; one in twenty is shared boilerplate.
     """
     folder.mkdir(parents=True)
-    words = _vocabulary()
-    pool = _captions(np.random.default_rng(seed), words, _POOL)
+    known = make_words(vocabulary)
+    pool = _captions(np.random.default_rng(seed), known, _POOL, words)
     for shard, first in enumerate(range(0, rows, rows_per_shard)):
         rng = np.random.default_rng([seed, shard])
         number = np.arange(first, min(rows, first + rows_per_shard))
-        own = _captions(rng, words, len(number))
+        own = _captions(rng, known, len(number), words)
         caption = pa.concat_arrays([pool, own]).take(_some_shared(rng, np.arange(len(number))))
         table = pa.table({"url": _urls(_some_shared(rng, number)), "caption": caption})
         pq.write_table(table, folder / f"{shard:05d}.parquet")
@@ -64,10 +74,10 @@ def _zipf(rng: np.random.Generator, count: int, size: int) -> NDArray[np.int64]:
     return np.minimum((count + 1) ** rng.random(size), count).astype(np.int64) - 1
 
 
-def _vocabulary() -> pa.StringArray:
+def make_words(count: int) -> pa.StringArray:
     """Return words, commonest and shortest first; one in 125 is not ASCII."""
-    number, base = np.arange(VOCABULARY), len(_SYLLABLES)
-    words = pa.array([""]).take(pa.array(np.zeros(VOCABULARY, int)))
+    number, base = np.arange(count), len(_SYLLABLES)
+    words = pa.array([""]).take(pa.array(np.zeros(count, int)))
     rest = number
     while (rest >= 0).any():  # bijective digits: no word is written twice
         syllable = pa.array(rest % base, mask=rest < 0)
@@ -77,8 +87,11 @@ def _vocabulary() -> pa.StringArray:
     return pc.binary_join_element_wise(words, accent, "")
 
 
-def _captions(rng: np.random.Generator, words: pa.StringArray, rows: int) -> pa.StringArray:
-    lengths = np.minimum(1 + rng.negative_binomial(*_EXTRA_WORDS, rows), _MOST_WORDS)
+def _captions(
+    rng: np.random.Generator, words: pa.StringArray, rows: int, mean: float
+) -> pa.StringArray:
+    drawn_in_vain = _SHAPE / (mean - 1 + _SHAPE)  # so that the mean is right
+    lengths = np.minimum(1 + rng.negative_binomial(_SHAPE, drawn_in_vain, rows), _MOST_WORDS)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     drawn = words.take(pa.array(_zipf(rng, len(words), offsets[-1])))
     joined = pc.binary_join(pa.ListArray.from_arrays(pa.array(offsets), drawn), " ")
