@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from pipelines.cost_arguments import add_cost
 from pipelines.download_arguments import add_download
 from pipelines.inspection_arguments import add_inspections
 from pipelines.options import add_from, add_recipe, add_workers
@@ -24,6 +25,7 @@ examples:
   python -m pipelines materialise --from out
   python -m pipelines diff out other
   python -m pipelines doctor 'shards/{00000..00099}.tar'
+  python -m pipelines plan --rows 1.8e9 --sample crawl --workers 1000
   python -m pipelines download --input pairs --output shards --retry-failed
 """
 
@@ -44,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     _add_report(jobs)
     _add_materialise(jobs)
     add_inspections(jobs)
+    add_cost(jobs)
     _add_sample(jobs)
     add_download(jobs)
     return root

@@ -56,13 +56,16 @@ def write_captions(
         pq.write_table(table, folder / f"{shard:05d}.parquet")
 
 
-def write_photographs(path: Path, count: int, seed: int = 0) -> None:
-    """Write a tar of JPEG pictures, 640 by 480, as smooth and as noisy as photographs."""
+def write_photographs(path: Path, count: int, seed: int = 0, width: int = 640) -> None:
+    """Write a tar of JPEG pictures, 4 by 3, as smooth and as noisy as photographs."""
     rng = np.random.default_rng(seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
         for number in range(count):
-            content = {"jpg": _photograph(rng), "txt": f"a photograph, number {number}".encode()}
+            content = {
+                "jpg": _photograph(rng, width),
+                "txt": f"a photograph, number {number}".encode(),
+            }
             for extension, data in content.items():
                 member = tarfile.TarInfo(f"{number:09d}.{extension}")
                 member.size = len(data)
@@ -109,12 +112,13 @@ def _urls(numbers: pa.Int64Array) -> pa.StringArray:
     return pc.binary_join_element_wise("https://images.example.com/archive/photos", name, "/")
 
 
-def _photograph(rng: np.random.Generator) -> bytes:
-    picture = np.zeros((480, 640, 3), np.float32)
-    for width, strength in ((5, 70), (20, 35), (80, 15), (640, 5)):
-        size = (width * 3 // 4, width)
+def _photograph(rng: np.random.Generator, width: int) -> bytes:
+    whole = (width, width * 3 // 4)
+    picture = np.zeros((whole[1], whole[0], 3), np.float32)
+    for grain, strength in ((5, 70), (20, 35), (80, 15), (width, 5)):
+        size = (grain * 3 // 4, grain)
         noise = np.clip(128 + strength * rng.standard_normal((*size, 3)), 0, 255)
-        layer = Image.fromarray(noise.astype(np.uint8)).resize((640, 480), Image.Resampling.BICUBIC)
+        layer = Image.fromarray(noise.astype(np.uint8)).resize(whole, Image.Resampling.BICUBIC)
         picture += np.asarray(layer, np.float32) - 128
     file = io.BytesIO()
     Image.fromarray(np.clip(128 + picture, 0, 255).astype(np.uint8)).save(file, "JPEG", quality=85)
