@@ -2,8 +2,7 @@
 
 What a stage costs is taken to be a sum over volumes of the corpus and of its layout, such as rows
 or distinct n-grams, each with a constant.  `python -m tests.bench cost` fits the constants to runs
-(non-negative least squares); `cost.toml` has those of one machine.  How many n-grams are distinct
-follows Heaps' law: of n occurrences, `factor * n ** exponent`.
+(non-negative least squares); `cost.toml` has those of one machine.
 """
 
 import tomllib
@@ -13,54 +12,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from filters.recipe import Recipe
 from filters.rule import RecipeError
-from pipelines.rows import BATCH_ROWS
+from pipelines.volumes import Heaps, Volumes
 
-Volumes = dict[str, float]
 Coefficients = dict[str, float]
-
-LOOKUP_BYTES = 12
-"""Of an n-gram in the lookup: its hash and its rank."""
-
-
-class Heaps(NamedTuple):
-    """How many n-grams are distinct.  Source: Heaps (1978), section 7.5."""
-
-    factor: float
-    exponent: float
-
-    def distinct(self, occurrences: float) -> float:
-        """Return how many of so many are distinct."""
-        return float(min(occurrences, self.factor * occurrences**self.exponent))
-
-
-def fit_heaps(occurrences: NDArray[Any], distinct: NDArray[Any]) -> Heaps:
-    """Fit Heaps' law to counts of a growing corpus: a straight line through their logarithms."""
-    exponent, intercept = np.polyfit(np.log(occurrences), np.log(distinct), 1)
-    return Heaps(float(np.exp(intercept)), float(exponent))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Corpus:
-    """A corpus, as far as its cost depends on it."""
-
-    rows: float
-    tokens: float
-    """Of a caption, on average."""
-    heaps: Heaps
-    shard_rows: float
-    image_bytes: float = 0.0
-    """Of an image, on average; 0: there is metadata alone."""
-    megapixels: float = 0.0
-    """Of an image, on average."""
-    decoded: float = 1.0
-    """The share of images that are decoded: those of rows that the cheap rules keep."""
-    kept: float = 1.0
-    """The share of rows that stay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +24,7 @@ class Work:
     """What a stage's cost depends on."""
 
     volumes: tuple[str, ...]
-    """Of CPU seconds and bytes, as `measure_volumes` names them."""
+    """As `measure_volumes` names them."""
     per: str = "partitions"
     """What there is a task of, or, in a shard, a batch."""
     frees: str = ""
@@ -79,12 +35,18 @@ class Work:
     """There is one task, whatever it looks at in turn."""
 
     @property
+    def in_files(self) -> tuple[str, ...]:
+        """The volumes that what it writes depends on: all but those of reading."""
+        return tuple(name for name in self.volumes if name not in _OF_READING)
+
+    @property
     def in_memory(self) -> tuple[str, ...]:
         """The volumes that lie in memory, a task's share of them."""
         return tuple(name for name in self.volumes if name not in _OF_LAYOUT)
 
 
-_OF_LAYOUT = ("slices", "reads", "footers", "squares", "shards", "images", "image_mb")
+_OF_READING = ("reads", "footers")
+_OF_LAYOUT = (*_OF_READING, "slices", "squares", "partitions", "shards", "images", "image_mb")
 _WHOLE = ("table_mb",)
 """In memory as a whole, whatever a task's share: pages of a file, which all processes share."""
 
@@ -92,34 +54,36 @@ STAGES = {
     "Read": Work(
         ("rows", "tokens", "sent_ngrams", "slices", "shards", "images", "image_mb"), "batches"
     ),
-    "CountPairs": Work(("rows", "reads", "footers", "squares")),
-    "CountTexts": Work(("rows", "squares")),
-    "CountImages": Work(("rows", "squares"), frees="CountPairs"),
-    "MergeNgrams": Work(("sent_ngrams", "distinct", "reads", "footers"), frees="Read"),
+    "CountPairs": Work(("rows", "reads", "footers", "squares", "partitions")),
+    "CountTexts": Work(("rows", "squares", "partitions")),
+    "CountImages": Work(("rows", "squares", "partitions"), frees="CountPairs"),
+    "MergeNgrams": Work(
+        ("sent_ngrams", "distinct", "reads", "footers", "partitions"), frees="Read"
+    ),
     "PlanNgrams": Work(("distinct", "partitions"), "one"),
-    "SplitNgrams": Work(("distinct", "squares")),
-    "SortNgrams": Work(("listed", "squares"), frees="SplitNgrams", leaves=True),
-    "MergeRanks": Work(("listed", "squares"), frees="SortNgrams"),
+    "SplitNgrams": Work(("distinct", "squares", "partitions")),
+    "SortNgrams": Work(("listed", "squares", "partitions"), frees="SplitNgrams", leaves=True),
+    "MergeRanks": Work(("listed", "squares", "partitions"), frees="SortNgrams"),
     "WriteLookups": Work(("listed", "rows", "partitions"), leaves=True, alone=True),
     "Measure": Work(
         ("rows", "tokens", "table_mb", "slices", "shards", "decoded", "decoded_mpx", "hashed_mpx"),
         "batches",
         leaves=True,
     ),
-    "MergeTexts": Work(("rows", "reads", "footers")),
+    "MergeTexts": Work(("rows", "reads", "footers", "partitions")),
     "PlanTexts": Work(("partitions",), "one"),
-    "SplitTexts": Work(("rows", "squares")),
-    "SortTexts": Work(("rows", "squares"), frees="SplitTexts", leaves=True),
-    "MergeImages": Work(("rows", "reads", "footers"), frees="Measure"),
+    "SplitTexts": Work(("rows", "squares", "partitions")),
+    "SortTexts": Work(("rows", "squares", "partitions"), frees="SplitTexts", leaves=True),
+    "MergeImages": Work(("rows", "reads", "footers", "partitions"), frees="Measure"),
     "PlanImages": Work(("partitions",), "one"),
-    "SplitImages": Work(("rows", "squares")),
-    "SortImages": Work(("rows", "squares"), frees="SplitImages", leaves=True),
+    "SplitImages": Work(("rows", "squares", "partitions")),
+    "SortImages": Work(("rows", "squares", "partitions"), frees="SplitImages", leaves=True),
     "Group": Work(("grouped", "slices", "shards"), "batches"),
-    "KeepBest": Work(("grouped", "reads", "footers"), frees="Group"),
+    "KeepBest": Work(("grouped", "reads", "footers", "partitions"), frees="Group"),
     "JoinKept": Work(("grouped", "partitions"), alone=True),
     "Decide": Work(("rows", "slices", "shards"), "batches", leaves=True),
-    "MergeHosts": Work(("rows", "reads", "footers")),
-    "MergeSubset": Work(("rows", "reads", "footers"), frees="Decide"),
+    "MergeHosts": Work(("rows", "reads", "footers", "partitions")),
+    "MergeSubset": Work(("rows", "reads", "footers", "partitions"), frees="Decide"),
     "Materialise": Work(("written", "written_mb", "shards"), "batches", leaves=True),
     "Rest": Work(("one", "shards", "rows"), "one"),
 }
@@ -146,58 +110,15 @@ def left_out(recipe: Recipe) -> list[str]:
 QUANTITIES = ("cpu_s", "sent_bytes", "written_bytes", "peak_bytes")
 
 
-def measure_volumes(
-    corpus: Corpus, recipe: Recipe, partitions: int, distinct: float | None = None
-) -> Volumes:
-    """Return how much of everything a run works on.
-
-    Args:
-        corpus: The corpus.
-        recipe: The recipe.
-        partitions: Of the exchange.
-        distinct: How many n-grams are distinct, where that was counted.
-    """
-    rows, batch_rows = corpus.rows, min(corpus.shard_rows, BATCH_ROWS)
-    shards, batches = -(-rows // corpus.shard_rows), -(-rows // batch_rows)
-    occurrences = max(0.0, 2 * corpus.tokens - 1) * rows
-    distinct = corpus.heaps.distinct(occurrences) if distinct is None else distinct
-    images = rows if corpus.image_bytes else 0.0
-    decodes = recipe.images.decode or recipe.nsfw.model or recipe.hashing
-    decoded = images * corpus.decoded if decodes else 0.0
-    written = rows * corpus.kept if recipe.materialise else 0.0
-    listed = min(distinct, recipe.tables.max_ngrams)
-    return {
-        "one": 1.0,
-        "rows": rows,
-        "tokens": rows * corpus.tokens,
-        "sent_ngrams": batches * corpus.heaps.distinct(occurrences / batches),
-        "distinct": distinct,
-        "listed": listed,
-        "table_mb": listed * LOOKUP_BYTES / 1e6,
-        "images": images,
-        "image_mb": images * corpus.image_bytes / 1e6,
-        "decoded": decoded,
-        "decoded_mpx": decoded * corpus.megapixels,
-        "hashed_mpx": decoded * corpus.megapixels if recipe.hashing else 0.0,
-        "grouped": rows if recipe.duplicate else 0.0,
-        "written": written,
-        "written_mb": written * corpus.image_bytes / 1e6,
-        "partitions": partitions,
-        "shards": shards,
-        "batches": batches,
-        "slices": batches * partitions,
-        "reads": shards * partitions,
-        "footers": batches * partitions**2,
-        "squares": partitions**2,
-    }
-
-
-def shares(work: Work, volumes: Volumes) -> Volumes:
-    """Return what of a stage's volumes one task has in memory."""
-    return {"one": 1.0} | {
-        name: volumes[name] / (1.0 if name in _WHOLE else volumes[work.per])
-        for name in work.in_memory
-    }
+def choose_volumes(work: Work, volumes: Volumes, quantity: str) -> Volumes:
+    """Return what a quantity of a stage depends on; memory, on a task's share of the volumes."""
+    if quantity == "peak_bytes":
+        return {"one": 1.0} | {
+            name: volumes[name] / (1.0 if name in _WHOLE else volumes[work.per])
+            for name in work.in_memory
+        }
+    names = work.volumes if quantity == "cpu_s" else work.in_files
+    return {name: volumes[name] for name in names}
 
 
 class Cost(NamedTuple):
@@ -229,9 +150,11 @@ class Constants:
 
     def _predict_stage(self, stage: str, volumes: Volumes) -> Cost:
         fitted, work = self.stages[stage], STAGES[stage]
-        cpu_s, sent, written = (_sum(fitted[name], volumes) for name in QUANTITIES[:-1])
+        costs = {
+            name: _sum(fitted[name], choose_volumes(work, volumes, name)) for name in QUANTITIES
+        }
         tasks = 1.0 if work.alone else volumes["shards" if work.per == "batches" else work.per]
-        return Cost(cpu_s, sent, written, _sum(fitted["peak_bytes"], shares(work, volumes)), tasks)
+        return Cost(**costs, tasks=tasks)
 
 
 def read_constants(path: Path | None = None) -> Constants:

@@ -14,13 +14,14 @@ from filters.recipe import Recipe
 from filters.rule import RecipeError
 from filters.text import normalise, tokenise
 from pipelines import ngrams
-from pipelines.cost import Corpus, fit_heaps, left_out, measure_volumes, read_constants
+from pipelines.cost import left_out, read_constants
 from pipelines.cost_report import Estimate, as_json, as_text
 from pipelines.images import read_header
 from pipelines.inputs import find_shards
 from pipelines.options import add_recipe
 from pipelines.plan import count_partitions, read_recipe
 from pipelines.rows import Rows, read_rows
+from pipelines.volumes import Corpus, fit_heaps, measure_volumes
 
 _TOKENS = 11.0
 """Of LAION-400M's captions, on average; see tests/bench/corpus.py."""

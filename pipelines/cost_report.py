@@ -4,16 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipelines.cost import (
-    Constants,
-    Corpus,
-    Cost,
-    Volumes,
-    hours,
-    largest,
-    left_on_disk,
-    peak_disk,
-)
+from pipelines.cost import Constants, Cost, hours, largest, left_on_disk, peak_disk
+from pipelines.volumes import Corpus, Volumes
 
 _GIB = 2**30
 _GRPC_BYTES = 2**31

@@ -22,19 +22,15 @@ from pipelines.cost import (
     STAGES,
     Coefficients,
     Constants,
-    Corpus,
     Cost,
-    Heaps,
-    Volumes,
-    fit_heaps,
+    choose_volumes,
     hours,
-    measure_volumes,
     peak_disk,
-    shares,
 )
 from pipelines.manifest import code_version
 from pipelines.plan import plan_filter, read_recipe
 from pipelines.run import run_filter
+from pipelines.volumes import Corpus, Heaps, Volumes, fit_heaps, measure_volumes
 from recaption.files import read_json, write_text
 from recaption.manifest import read_manifest
 from tests.bench import corpus
@@ -186,10 +182,7 @@ def fit(runs: Sequence[Measured]) -> Constants:
         stages[stage] = {
             name: _fit(
                 [used.get(name, 0.0) for used, _ in told],
-                [
-                    shares(work, v) if name == "peak_bytes" else _only(v, work.volumes)
-                    for _, v in told
-                ],
+                [choose_volumes(work, v, name) for _, v in told],
                 _LEAST[name],
             )
             for name in QUANTITIES
@@ -265,10 +258,6 @@ def _fit(values: Sequence[float], volumes: Sequence[Volumes], least: float) -> C
     size = np.maximum(matrix.max(axis=0), 1e-12)
     found, _ = nnls(matrix / size * scale[:, None], np.array(values) * scale)
     return {n: float(f"{c:.4g}") for n, c in zip(names, found / size, strict=True) if c}
-
-
-def _only(volumes: Volumes, names: Sequence[str]) -> Volumes:
-    return {name: volumes[name] for name in names}
 
 
 def _line(name: str, got: Sequence[float], said: Sequence[float], units: Sequence[float]) -> str:

@@ -1,6 +1,7 @@
 """The bench finds the constants again that made up runs were made with."""
 
-from pipelines.cost import QUANTITIES, STAGES, Heaps, shares
+from pipelines.cost import QUANTITIES, STAGES, choose_volumes
+from pipelines.volumes import Heaps
 from tests.bench.cost import CASES, Measured, compare, fit
 
 HEAPS = Heaps(3.0, 0.85)
@@ -25,10 +26,10 @@ def made_up() -> list[Measured]:
         )
         volumes = run.volumes(HEAPS)
         for stage, work in STAGES.items():
-            used = dict.fromkeys(QUANTITIES, sum(volumes[n] for n in work.volumes) * 1000)
-            used["cpu_s"] = sum(volumes[name] for name in work.volumes) / 1000
-            used["peak_bytes"] = sum(shares(work, volumes).values()) * 1000
-            run.stages[stage] = used
+            run.stages[stage] = {
+                name: sum(choose_volumes(work, volumes, name).values()) * scale
+                for name, scale in zip(QUANTITIES, (0.001, 1e3, 1e3, 1e3), strict=True)
+            }
         runs.append(run)
     return runs
 

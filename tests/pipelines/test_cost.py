@@ -9,20 +9,17 @@ from filters.rule import RecipeError
 from pipelines.cost import (
     STAGES,
     Constants,
-    Corpus,
     Cost,
-    Heaps,
-    fit_heaps,
     hours,
     left_on_disk,
     left_out,
-    measure_volumes,
     peak_disk,
     read_constants,
 )
 from pipelines.plan import plan_filter, read_recipe
 from pipelines.run import run_filter
 from pipelines.usage import REST
+from pipelines.volumes import Corpus, Heaps, fit_heaps, measure_volumes
 from recaption.files import read_json
 from recaption.manifest import read_manifest
 from tests.bench import corpus
