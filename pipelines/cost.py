@@ -34,20 +34,21 @@ class Work:
     alone: bool = False
     """There is one task, whatever it looks at in turn."""
 
-    @property
-    def in_files(self) -> tuple[str, ...]:
-        """The volumes that what it writes depends on: all but those of reading."""
-        return tuple(name for name in self.volumes if name not in _OF_READING)
+    def names(self, quantity: str) -> tuple[str, ...]:
+        """Return the volumes that a quantity depends on.
 
-    @property
-    def in_memory(self) -> tuple[str, ...]:
-        """The volumes that lie in memory, a task's share of them."""
-        return tuple(name for name in self.volumes if name not in _OF_LAYOUT)
+        What is written depends on all but those of reading, and memory on what lies in it.
+        """
+        without: dict[str, tuple[str, ...]] = {"cpu_s": (), "peak_bytes": _OF_LAYOUT}
+        left = without.get(quantity, _OF_READING)
+        return ("one",) * (quantity == "peak_bytes") + tuple(
+            name for name in self.volumes if name not in left
+        )
 
 
 _OF_READING = ("reads", "footers")
 _OF_LAYOUT = (*_OF_READING, "slices", "squares", "partitions", "shards", "images", "image_mb")
-_WHOLE = ("table_mb",)
+_WHOLE = ("one", "table_mb")
 """In memory as a whole, whatever a task's share: pages of a file, which all processes share."""
 
 STAGES = {
@@ -60,7 +61,7 @@ STAGES = {
     "MergeNgrams": Work(
         ("sent_ngrams", "distinct", "reads", "footers", "partitions"), frees="Read"
     ),
-    "PlanNgrams": Work(("distinct", "partitions"), "one"),
+    "PlanNgrams": Work(("cells", "partitions"), "one"),
     "SplitNgrams": Work(("distinct", "squares", "partitions")),
     "SortNgrams": Work(("listed", "squares", "partitions"), frees="SplitNgrams", leaves=True),
     "MergeRanks": Work(("listed", "squares", "partitions"), frees="SortNgrams"),
@@ -112,13 +113,11 @@ QUANTITIES = ("cpu_s", "sent_bytes", "written_bytes", "peak_bytes")
 
 def choose_volumes(work: Work, volumes: Volumes, quantity: str) -> Volumes:
     """Return what a quantity of a stage depends on; memory, on a task's share of the volumes."""
-    if quantity == "peak_bytes":
-        return {"one": 1.0} | {
-            name: volumes[name] / (1.0 if name in _WHOLE else volumes[work.per])
-            for name in work.in_memory
-        }
-    names = work.volumes if quantity == "cpu_s" else work.in_files
-    return {name: volumes[name] for name in names}
+    whole = quantity != "peak_bytes"
+    return {
+        name: volumes[name] / (1.0 if whole or name in _WHOLE else volumes[work.per])
+        for name in work.names(quantity)
+    }
 
 
 class Cost(NamedTuple):
@@ -148,6 +147,18 @@ class Constants:
             if stage in self.stages and any(volumes[name] for name in work.volumes[:1])
         }
 
+    def check(self) -> None:
+        """Check that the constants are of volumes that there are.
+
+        Raises:
+            ValueError: They are of another version of altmill.
+        """
+        for stage, fitted in self.stages.items():
+            for name in QUANTITIES:
+                unknown = set(fitted[name]) - set(STAGES[stage].names(name))
+                if unknown:
+                    raise ValueError(f"{min(unknown)} in {stage}.{name}")
+
     def _predict_stage(self, stage: str, volumes: Volumes) -> Cost:
         fitted, work = self.stages[stage], STAGES[stage]
         costs = {
@@ -166,13 +177,14 @@ def read_constants(path: Path | None = None) -> Constants:
     try:
         text = (path or files("pipelines") / "cost.toml").read_text(encoding="utf-8")
         stored = tomllib.loads(text)
-        heaps = Heaps(**stored["heaps"])
-        return Constants(stored["measured"], heaps, stored["stages"])
+        constants = Constants(stored["measured"], Heaps(**stored["heaps"]), stored["stages"])
+        constants.check()
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RecipeError(
             f"constants {path} must be a file that `python -m tests.bench cost --write FILE` "
             f"wrote, got: {error}; write it again"
         ) from None
+    return constants
 
 
 def peak_disk(costs: Mapping[str, Cost]) -> float:

@@ -59,6 +59,9 @@ def measure_volumes(
 ) -> Volumes:
     """Return how much of everything a run works on.
 
+    The cells that ranks are planned by are, in a partition, as many as the square root of its
+    distinct n-grams, times a constant (ours, measured on 12,000 to 770,000 of them).
+
     Args:
         corpus: The corpus.
         recipe: The recipe.
@@ -81,6 +84,7 @@ def measure_volumes(
         "sent_ngrams": batches * corpus.heaps.distinct(occurrences / batches),
         "distinct": distinct,
         "listed": listed,
+        "cells": (distinct * partitions) ** 0.5,
         "table_mb": listed * _LOOKUP_BYTES / 1e6,
         "images": images,
         "image_mb": images * corpus.image_bytes / 1e6,

@@ -61,14 +61,14 @@ _HASHED = ("images.hashes=fast", "materialise=true")
 CASES = (
     Case(100_000, changes=_COPIES),
     Case(1_000_000),
-    Case(1_000_000, partitions=1, changes=_COPIES),
-    Case(300_000, words=4.0),
-    Case(300_000, words=24.0),
-    Case(100_000, 1_000, partitions=256, changes=_COPIES),
-    Case(50_000, 250, partitions=64),
-    Case(2_000, 250, width_px=640),
-    Case(2_000, 250, width_px=320, changes=_HASHED),
-    Case(2_000, 250, width_px=640, changes=_HASHED),
+    Case(400_000, partitions=1, changes=_COPIES),
+    Case(100_000, words=4.0),
+    Case(100_000, words=24.0),
+    Case(50_000, 1_000, partitions=128, changes=_COPIES),
+    Case(20_000, 250, partitions=32),
+    Case(1_000, 250, width_px=640),
+    Case(1_000, 250, width_px=320, changes=_HASHED),
+    Case(1_000, 250, width_px=640, changes=_HASHED),
 )
 """What tells the volumes apart: sizes, lengths, partitions, shards, and images."""
 

@@ -24,6 +24,7 @@ from recaption.files import read_json
 from recaption.manifest import read_manifest
 from tests.bench import corpus
 
+ROOT = Path(__file__).parents[2]
 ROWS = 20_000
 
 
@@ -138,10 +139,12 @@ def test_what_is_not_predicted_is_named() -> None:
     assert left_out(read_recipe("align", ("nsfw.model=m",))) == ["nsfw.model"]
 
 
-def test_constants_that_are_none_are_refused(tmp_path: Path) -> None:
+def test_constants_that_are_none_or_of_another_version_are_refused(tmp_path: Path) -> None:
     (tmp_path / "wrong.toml").write_text("stages = 3\n")
+    ours = (ROOT / "pipelines" / "cost.toml").read_text(encoding="utf-8")
+    (tmp_path / "old.toml").write_text(ours.replace("rows = ", "lines = "))
 
-    for name in ("wrong.toml", "none.toml"):
+    for name in ("wrong.toml", "none.toml", "old.toml"):
         with pytest.raises(RecipeError, match=r"must be a file that .* wrote, got"):
             read_constants(tmp_path / name)
 
