@@ -81,11 +81,10 @@ def _bring_to_its_end(
         if _is_complete(plan):
             return
         _prepare(plan, left, overwrite=overwrite)
-        before, start = time.process_time(), time.monotonic()
-        _go(items, job, options)
-        seconds, cpu_s = time.monotonic() - start, time.process_time() - before
+        before = time.process_time()
+        seconds = _time(lambda: _go(items, job, options))
         state = {"plan": plan.digest, "seconds": round(seconds, 1), "workers": plan.run.workers}
-        state["stages"] = usage.add_up(plan.run.work, cpu_s)
+        state["stages"] = usage.add_up(plan.run.work, time.process_time() - before)
         write_json(plan.run.home / _STATE, state)
         shutil.rmtree(plan.run.work)
 
@@ -189,6 +188,12 @@ def _go(shards: Sequence[Any], build: Callable[[Any], Any], options: Sequence[st
         raise RecipeError(f"Beam's options must be right, got: {error}") from None
     with begun as pipeline:
         build(pipeline | "Shards" >> beam.Create(shards))
+
+
+def _time(work: Callable[[], None]) -> float:
+    start = time.monotonic()
+    work()
+    return time.monotonic() - start
 
 
 @contextmanager
