@@ -40,14 +40,13 @@ class Work:
         What is written depends on all but those of reading, and memory on what lies in it.
         """
         without: dict[str, tuple[str, ...]] = {"cpu_s": (), "peak_bytes": _OF_LAYOUT}
-        left = without.get(quantity, _OF_READING)
+        left = without.get(quantity, ("reads",))
         return ("one",) * (quantity == "peak_bytes") + tuple(
             name for name in self.volumes if name not in left
         )
 
 
-_OF_READING = ("reads", "footers")
-_OF_LAYOUT = (*_OF_READING, "slices", "squares", "partitions", "shards", "images", "image_mb")
+_OF_LAYOUT = ("reads", "slices", "squares", "partitions", "shards", "images", "image_mb")
 _WHOLE = ("one", "table_mb")
 """In memory as a whole, whatever a task's share: pages of a file, which all processes share."""
 
@@ -55,12 +54,10 @@ STAGES = {
     "Read": Work(
         ("rows", "tokens", "sent_ngrams", "slices", "shards", "images", "image_mb"), "batches"
     ),
-    "CountPairs": Work(("rows", "reads", "footers", "squares", "partitions")),
+    "CountPairs": Work(("rows", "reads", "squares", "partitions")),
     "CountTexts": Work(("rows", "squares", "partitions")),
     "CountImages": Work(("rows", "squares", "partitions"), frees="CountPairs"),
-    "MergeNgrams": Work(
-        ("sent_ngrams", "distinct", "reads", "footers", "partitions"), frees="Read"
-    ),
+    "MergeNgrams": Work(("sent_ngrams", "distinct", "reads", "partitions"), frees="Read"),
     "PlanNgrams": Work(("cells", "partitions"), "one"),
     "SplitNgrams": Work(("distinct", "squares", "partitions")),
     "SortNgrams": Work(("listed", "squares", "partitions"), frees="SplitNgrams", leaves=True),
@@ -71,20 +68,20 @@ STAGES = {
         "batches",
         leaves=True,
     ),
-    "MergeTexts": Work(("rows", "reads", "footers", "partitions")),
+    "MergeTexts": Work(("rows", "reads", "partitions")),
     "PlanTexts": Work(("partitions",), "one"),
     "SplitTexts": Work(("rows", "squares", "partitions")),
     "SortTexts": Work(("rows", "squares", "partitions"), frees="SplitTexts", leaves=True),
-    "MergeImages": Work(("rows", "reads", "footers", "partitions"), frees="Measure"),
+    "MergeImages": Work(("rows", "reads", "partitions"), frees="Measure"),
     "PlanImages": Work(("partitions",), "one"),
     "SplitImages": Work(("rows", "squares", "partitions")),
     "SortImages": Work(("rows", "squares", "partitions"), frees="SplitImages", leaves=True),
     "Group": Work(("grouped", "slices", "shards"), "batches"),
-    "KeepBest": Work(("grouped", "reads", "footers", "partitions"), frees="Group"),
+    "KeepBest": Work(("grouped", "reads", "partitions"), frees="Group"),
     "JoinKept": Work(("grouped", "partitions"), alone=True),
     "Decide": Work(("rows", "slices", "shards"), "batches", leaves=True),
-    "MergeHosts": Work(("rows", "reads", "footers", "partitions")),
-    "MergeSubset": Work(("rows", "reads", "footers", "partitions"), frees="Decide"),
+    "MergeHosts": Work(("rows", "reads", "partitions")),
+    "MergeSubset": Work(("rows", "reads", "partitions"), frees="Decide"),
     "Materialise": Work(("written", "written_mb", "shards"), "batches", leaves=True),
     "Rest": Work(("one", "shards", "rows"), "one"),
 }

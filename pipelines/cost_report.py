@@ -13,7 +13,7 @@ _GRPC_BYTES = 2**31
 _HASHES = 2.0**64
 _FAR = 100.0
 """Times the rows of the largest run that was measured."""
-_LAYOUT = ("slices", "reads", "footers", "squares")
+_LAYOUT = ("slices", "reads", "squares")
 _SHOWN = 3
 
 

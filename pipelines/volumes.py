@@ -99,6 +99,5 @@ def measure_volumes(
         "batches": batches,
         "slices": batches * partitions,
         "reads": shards * partitions,
-        "footers": batches * partitions**2,
         "squares": partitions**2,
     }

@@ -46,7 +46,7 @@ def test_volumes_are_what_one_counts_by_hand() -> None:
     # 4 shards of a batch each, with 1,250 n-grams
     assert found["sent_ngrams"] == pytest.approx(4 * 2 * 1250**0.5)
     assert (found["shards"], found["batches"], found["slices"]) == (4, 4, 32)
-    assert (found["reads"], found["footers"], found["squares"]) == (32, 256, 64)
+    assert (found["reads"], found["squares"]) == (32, 64)
     assert (found["images"], found["image_mb"]) == (1000, 50)
     assert (found["decoded"], found["decoded_mpx"]) == (500, 150)
     assert (found["hashed_mpx"], found["grouped"], found["written"]) == (0, 0, 0)
