@@ -31,6 +31,8 @@ class Work:
     """The stage whose rows are removed after this one, the last that reads them."""
     leaves: bool = False
     """What it writes and does not send is there when the run has ended."""
+    maps: bool = False
+    """It maps the table of n-grams into memory, whose pages count as a process's own."""
     alone: bool = False
     """There is one task, whatever it looks at in turn."""
 
@@ -46,9 +48,11 @@ class Work:
         )
 
 
-_OF_LAYOUT = ("reads", "slices", "squares", "partitions", "shards", "images", "image_mb")
-_WHOLE = ("one", "table_mb")
-"""In memory as a whole, whatever a task's share: pages of a file, which all processes share."""
+_OF_LAYOUT = (
+    *("reads", "slices", "squares", "partitions", "shards"),
+    *("images", "image_mb", "cells", "table_mb"),
+)
+"""What takes no memory to speak of, or is added apart."""
 
 STAGES = {
     "Read": Work(
@@ -67,6 +71,7 @@ STAGES = {
         ("rows", "tokens", "table_mb", "slices", "shards", "decoded", "decoded_mpx", "hashed_mpx"),
         "batches",
         leaves=True,
+        maps=True,
     ),
     "MergeTexts": Work(("rows", "reads", "partitions")),
     "PlanTexts": Work(("partitions",), "one"),
@@ -79,11 +84,11 @@ STAGES = {
     "Group": Work(("grouped", "slices", "shards"), "batches"),
     "KeepBest": Work(("grouped", "reads", "partitions"), frees="Group"),
     "JoinKept": Work(("grouped", "partitions"), alone=True),
-    "Decide": Work(("rows", "slices", "shards"), "batches", leaves=True),
-    "MergeHosts": Work(("rows", "reads", "partitions")),
-    "MergeSubset": Work(("rows", "reads", "partitions"), frees="Decide"),
+    "Decide": Work(("rows", "kept", "slices", "shards"), "batches", leaves=True),
+    "MergeHosts": Work(("kept", "reads", "partitions")),
+    "MergeSubset": Work(("kept", "reads", "partitions"), frees="Decide"),
     "Materialise": Work(("written", "written_mb", "shards"), "batches", leaves=True),
-    "Rest": Work(("one", "shards", "rows"), "one"),
+    "Rest": Work(("one", "shards"), "one"),
 }
 """The stages of the filter job that are predicted, in their order.
 
@@ -112,9 +117,14 @@ def choose_volumes(work: Work, volumes: Volumes, quantity: str) -> Volumes:
     """Return what a quantity of a stage depends on; memory, on a task's share of the volumes."""
     whole = quantity != "peak_bytes"
     return {
-        name: volumes[name] / (1.0 if whole or name in _WHOLE else volumes[work.per])
+        name: volumes[name] / (1.0 if whole or name == "one" else volumes[work.per])
         for name in work.names(quantity)
     }
+
+
+def mapped_bytes(work: Work, volumes: Volumes) -> float:
+    """Return the pages of the table of n-grams that a task may touch, which processes share."""
+    return work.maps * volumes["table_mb"] * 1e6
 
 
 class Cost(NamedTuple):
@@ -161,6 +171,7 @@ class Constants:
         costs = {
             name: _sum(fitted[name], choose_volumes(work, volumes, name)) for name in QUANTITIES
         }
+        costs["peak_bytes"] += mapped_bytes(work, volumes)
         tasks = 1.0 if work.alone else volumes["shards" if work.per == "batches" else work.per]
         return Cost(**costs, tasks=tasks)
 

@@ -15,6 +15,8 @@ _FAR = 100.0
 """Times the rows of the largest run that was measured."""
 _LAYOUT = ("slices", "reads", "squares")
 _SHOWN = 3
+_LONG_S = 36_000.0
+"""CPU seconds from which on hours are told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,12 +70,12 @@ def as_json(estimate: Estimate) -> dict[str, Any]:
 
 def as_text(estimate: Estimate) -> str:
     """Return a table for people."""
-    lines = [
-        f"{'stage':<14}{'CPU h':>10}{'':>6}{'sent GiB':>10}{'writes GiB':>12}{'GiB a task':>12}"
-    ]
+    unit, unit_s = ("h", 3600) if estimate.cpu_s > _LONG_S else ("s", 1)
+    heads = f"{'sent GiB':>10}{'writes GiB':>12}{'GiB a task':>12}"
+    lines = [f"{'stage':<14}{'CPU ' + unit:>10}{'':>6}{heads}"]
     for stage, cost in estimate.costs.items():
         lines.append(
-            f"{stage:<14}{cost.cpu_s / 3600:>10,.2f}{cost.cpu_s / estimate.cpu_s:>6.0%}"
+            f"{stage:<14}{cost.cpu_s / unit_s:>10,.1f}{cost.cpu_s / estimate.cpu_s:>6.0%}"
             f"{cost.sent_bytes / _GIB:>10,.1f}{cost.written_bytes / _GIB:>12,.1f}"
             f"{cost.peak_bytes / _GIB:>12,.2f}"
         )
@@ -102,8 +104,8 @@ def _summary(estimate: Estimate) -> Iterator[str]:
         f"{estimate.volumes['partitions']:,.0f} partitions"
     )
     yield (
-        f"{totals['peak_bytes'] / _GIB:,.2f} GiB of memory a worker at most, of which "
-        f"{totals['table_bytes'] / _GIB:,.2f} are the table of n-grams, there once for a machine"
+        f"{totals['peak_bytes'] / _GIB:,.2f} GiB of memory a worker at most; the table of n-grams, "
+        f"{totals['table_bytes'] / _GIB:,.2f} GiB, is one file that all map"
     )
     yield (
         f"{totals['disk_bytes'] / _GIB:,.1f} GiB of disk in the output at a time, "

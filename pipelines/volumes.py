@@ -92,6 +92,7 @@ def measure_volumes(
         "decoded_mpx": decoded * corpus.megapixels,
         "hashed_mpx": decoded * corpus.megapixels if recipe.hashing else 0.0,
         "grouped": rows if recipe.duplicate else 0.0,
+        "kept": rows * corpus.kept,
         "written": written,
         "written_mb": written * corpus.image_bytes / 1e6,
         "partitions": partitions,

@@ -1,6 +1,6 @@
 """The bench finds the constants again that made up runs were made with."""
 
-from pipelines.cost import QUANTITIES, STAGES, choose_volumes
+from pipelines.cost import QUANTITIES, STAGES, choose_volumes, mapped_bytes
 from pipelines.volumes import Heaps
 from tests.bench.cost import CASES, Measured, compare, fit
 
@@ -30,6 +30,7 @@ def made_up() -> list[Measured]:
                 name: sum(choose_volumes(work, volumes, name).values()) * scale
                 for name, scale in zip(QUANTITIES, (0.001, 1e3, 1e3, 1e3), strict=True)
             }
+            run.stages[stage]["peak_bytes"] += mapped_bytes(work, volumes)
         runs.append(run)
     return runs
 
