@@ -68,7 +68,7 @@ STAGES = {
     "MergeRanks": Work(("listed", "squares", "partitions"), frees="SortNgrams"),
     "WriteLookups": Work(("listed", "rows", "partitions"), leaves=True, alone=True),
     "Measure": Work(
-        ("rows", "tokens", "table_mb", "slices", "shards", "decoded", "decoded_mpx", "hashed_mpx"),
+        ("rows", "tokens", "table_mb", "slices", "shards", "decoded", "decoded_mpx", "hashed"),
         "batches",
         leaves=True,
         maps=True,

@@ -90,7 +90,7 @@ def measure_volumes(
         "image_mb": images * corpus.image_bytes / 1e6,
         "decoded": decoded,
         "decoded_mpx": decoded * corpus.megapixels,
-        "hashed_mpx": decoded * corpus.megapixels if recipe.hashing else 0.0,
+        "hashed": decoded if recipe.hashing else 0.0,
         "grouped": rows if recipe.duplicate else 0.0,
         "kept": rows * corpus.kept,
         "written": written,

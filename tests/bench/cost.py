@@ -67,9 +67,9 @@ CASES = (
     Case(40_000, words=24.0),
     Case(20_000, 1_000, partitions=64, changes=_COPIES),
     Case(5_000, 250, partitions=16),
-    Case(250, 125, width_px=640),
-    Case(250, 125, width_px=320, changes=_HASHED),
-    Case(250, 125, width_px=640, changes=_HASHED),
+    Case(2_000, 250, width_px=640),
+    Case(2_000, 250, width_px=320, changes=_HASHED),
+    Case(2_000, 250, width_px=640, changes=_HASHED),
 )
 """What tells the volumes apart: sizes, lengths, partitions, shards, and images."""
 
