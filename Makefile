@@ -9,6 +9,9 @@
 # make evidence                    test what recaptioning is worth, from end to end
 # make evidence ARGS="--images ..."    on the pictures of a labelled folder
 # make simulate                    put the theory of synthetic captions to the test
+# make images                      build the images, or try their install steps where Docker is not
+# make dataflow-template IMAGE=europe-docker.pkg.dev/PROJECT/REPOSITORY/altmill:0.1.0
+# make sbom                        out/sbom.json: all that is installed here
 # make check test bench
 
 PYTHON ?= python3.11
@@ -21,15 +24,18 @@ DATA ?=
 RUN ?= runs/$(notdir $(patsubst %/,%,$(or $(DATA),$(INPUT))))
 FROM ?= $(OUTPUT)
 ARGS ?=
+IMAGE ?= localhost/altmill:0.1.0
 
 BIN := $(VENV)/bin
 CORE := $(VENV)/.core
 DEV := $(VENV)/.dev
 RECAPTION := $(VENV)/.recaption
 TRAIN := $(VENV)/.train
+BUILD := docker build --file docker/Dockerfile
+HAS_DOCKER := docker info >/dev/null 2>&1
 
 .DEFAULT_GOAL := help
-.PHONY: help filter report download recaption train evidence simulate check test bench clean
+.PHONY: help filter report download recaption train evidence simulate images dataflow-template sbom check test bench clean
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -81,11 +87,38 @@ evidence: $(TRAIN)
 simulate: $(TRAIN)
 	$(BIN)/python -m train simulate --out out/simulation $(ARGS)
 
+images: $(CORE)
+	@if $(HAS_DOCKER); then \
+	  $(BUILD) --target worker --tag $(IMAGE)-worker . && \
+	  $(BUILD) --target trainer --tag $(IMAGE)-trainer .; \
+	else \
+	  echo "No Docker engine here: no image is built, and their install steps are tried."; \
+	  $(BIN)/python -m tests.docker worker; \
+	fi
+
+dataflow-template: $(CORE)
+	$(BIN)/python -m pipelines template --image $(IMAGE) --output out/dataflow
+	@if $(HAS_DOCKER); then \
+	  $(BUILD) --target dataflow --tag $(IMAGE) . && \
+	  $(BUILD) --target dataflow --tag $(IMAGE)-gpu --build-arg JOB=recaption \
+	    --build-arg EXTRAS=dataflow,recaption . && \
+	  echo "docker push $(IMAGE), and $(IMAGE)-gpu, then copy the templates to a bucket."; \
+	else \
+	  echo "No Docker engine here: the templates are written, and their images were NOT built."; \
+	fi
+
+sbom: $(CORE)
+	$(PYTHON) -m venv $(VENV)/sbom
+	$(VENV)/sbom/bin/pip install --quiet --constraint constraints.txt cyclonedx-bom
+	mkdir -p out
+	$(VENV)/sbom/bin/cyclonedx-py environment $(BIN)/python --output-file out/sbom.json
+
 check: $(DEV)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint docker/Dockerfile
 
 test: $(DEV)
 	$(BIN)/coverage run -m pytest

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from filters.rule import RecipeError
-from pipelines.arguments import parser
+from pipelines.arguments import job_parsers, parser
 from pipelines.audit import run_audit
 from pipelines.audit_plan import AuditPlan, plan_audit
 from pipelines.build_index import IndexPlan, build_index, merge_indexes
@@ -27,7 +27,7 @@ from pipelines.index import NAME
 from pipelines.inputs import InputError
 from pipelines.local import WorkerError
 from pipelines.plan import (
-    Plan,
+    describe,
     plan_decide,
     plan_filter,
     plan_materialise,
@@ -37,14 +37,16 @@ from pipelines.plan import (
 from pipelines.run import run_decide, run_extract, run_filter, run_materialise, run_recaption
 from pipelines.sample import write_sample
 from pipelines.sample_arguments import read_sample
+from pipelines.template import write_templates
 from pipelines.write import write_pages
-from recaption.choice import STATISTICS, account
+from recaption.choice import STATISTICS
 from recaption.files import read_json
 from recaption.manifest import NAME as MANIFEST
 from recaption.manifest import ManifestError, read_manifest
 from recaption.settings import read_settings
+from recaption.store_clients import StoreError
 
-_ERRORS = (RecipeError, InputError, ManifestError, WorkerError, FileExistsError)
+_ERRORS = (RecipeError, InputError, ManifestError, WorkerError, StoreError, FileExistsError)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -102,9 +104,9 @@ def _extract(options: argparse.Namespace, beam: Sequence[str]) -> None:
         workers=options.workers,
         carrier="native" if named else "files",
     )
-    run_extract(plan, beam, overwrite=options.overwrite)
-    _say(funnel(read_json(plan.run.home / MANIFEST)))
-    _say(f"\nreport: {plan.run.home / REPORT / 'index.html'}")
+    told = run_extract(plan, beam, overwrite=options.overwrite)
+    report = plan.run.home / REPORT / "index.html"
+    _say(told or f"{funnel(read_json(plan.run.home / MANIFEST))}\n\nreport: {report}")
 
 
 def _filter(options: argparse.Namespace, beam: Sequence[str]) -> None:
@@ -118,17 +120,16 @@ def _filter(options: argparse.Namespace, beam: Sequence[str]) -> None:
         carrier="native" if named else "files",
     )
     if options.dry_run:
-        _say(_describe(plan))
+        _say(describe(plan))
         return
-    run_filter(plan, beam, overwrite=options.overwrite)
-    _conclude(options.output)
+    _say(run_filter(plan, beam, overwrite=options.overwrite) or _account(options.output))
 
 
 def _decide(options: argparse.Namespace, beam: Sequence[str]) -> None:
     source, recipe = getattr(options, "from"), read_recipe(options.recipe, options.set)
     plan = plan_decide(source, options.output or source, recipe, workers=options.workers)
     run_decide(plan, beam)
-    _conclude(plan.run.home)
+    _say(_account(plan.run.home))
 
 
 def _materialise(options: argparse.Namespace, beam: Sequence[str]) -> None:
@@ -139,8 +140,8 @@ def _materialise(options: argparse.Namespace, beam: Sequence[str]) -> None:
 
 def _recaption(options: argparse.Namespace, beam: Sequence[str]) -> None:
     settings = read_settings(options.recipe, options.set)
-    names = (options.captioner, options.scorer, options.device)
-    _say(account(run_recaption(getattr(options, "from"), settings, names, beam)))
+    names = (options.captioner, options.scorer, options.device, options.accelerator)
+    _say(run_recaption(getattr(options, "from"), settings, names, beam))
 
 
 def _report(options: argparse.Namespace, _: Sequence[str]) -> None:
@@ -229,34 +230,16 @@ def _doctor(options: argparse.Namespace, _: Sequence[str]) -> int:
     return int(diagnosis.breaks_training)
 
 
-def _describe(plan: Plan) -> str:
-    """Say what a run would do."""
-    kinds = sorted({shard.kind for shard in plan.shards})
-    columns = sorted({f"{c} as {n}" for s in plan.shards for n, c in s.columns.items() if n != c})
-    unknown = sum(shard.rows is None for shard in plan.shards)
-    lines = [
-        f"input     {plan.run.source}: {len(plan.shards):,} shards of {' and '.join(kinds)}, "
-        f"{plan.rows:,} rows" + (f" and those of {unknown:,} tars without parquet" * bool(unknown)),
-        f"columns   {', '.join(columns) or 'by their own names'}",
-        f"recipe    {plan.run.recipe.name}, digest {plan.run.recipe.digest[:12]}",
-    ]
-    for rule in plan.run.recipe.rules:
-        lacks = plan.lacks(rule)
-        missing = f"   cannot run: {lacks}" if lacks else ""
-        lines.append(f"  {rule.name:<16} {rule.threshold}{missing}")
-    lines += [
-        f"exchange  {plan.run.carrier}, {plan.run.partitions} partitions, "
-        f"{plan.run.workers} processes",
-        f"output    {plan.run.home}",
-    ]
-    return "\n".join(lines)
+def _template(options: argparse.Namespace, _: Sequence[str]) -> None:
+    for path in write_templates(job_parsers(), options.image, options.output):
+        _say(f"template: {path}")
 
 
-def _conclude(output: Path) -> None:
-    """Print the funnel, and where the report is."""
+def _account(output: Path) -> str:
+    """Return the funnel, and where the report is."""
     manifest = read_manifest(output)
-    _say(_funnel(manifest["rows_in"], manifest["dropped"], manifest["kept"], "kept"))
-    _say(f"report: {output / 'report' / 'index.html'}")
+    funnel = _funnel(manifest["rows_in"], manifest["dropped"], manifest["kept"], "kept")
+    return f"{funnel}\nreport: {output / 'report' / 'index.html'}"
 
 
 def _funnel(rows: int, dropped: Mapping[str, int], kept: int, what: str) -> str:
@@ -286,6 +269,7 @@ _JOBS: dict[str, Callable[[argparse.Namespace, Sequence[str]], int | None]] = {
     "doctor": _doctor,
     "plan": lambda options, _: _say(predict(options)),
     "sample": _sample,
+    "template": _template,
 }
 
 if __name__ == "__main__":

@@ -1,15 +1,16 @@
 """What may be said on the command line."""
 
 import argparse
-from pathlib import Path
+import re
 from typing import Any
 
 from pipelines.cost_arguments import add_cost
+from pipelines.dataflow import ACCELERATOR
 from pipelines.download_arguments import add_download
 from pipelines.inspection_arguments import add_inspections
 from pipelines.options import add_from, add_recipe, add_workers
 from pipelines.sample_arguments import add_sample
-from recaption.command_line import Parser
+from recaption.command_line import Parser, here, place
 
 _EXAMPLES = """\
 examples:
@@ -33,6 +34,15 @@ examples:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of `python -m pipelines`."""
+    return _parsers()[0]
+
+
+def job_parsers() -> dict[str, argparse.ArgumentParser]:
+    """Return the parser of each job."""
+    return dict(_parsers()[1].choices)
+
+
+def _parsers() -> tuple[argparse.ArgumentParser, Any]:
     root = Parser(
         prog="python -m pipelines",
         description="Filter image-text pairs, and say why each dropped one went.",
@@ -50,7 +60,8 @@ def parser() -> argparse.ArgumentParser:
     add_cost(jobs)
     add_sample(jobs)
     add_download(jobs)
-    return root
+    _add_template(jobs)
+    return root, jobs
 
 
 def _add_extract(jobs: Any) -> None:
@@ -62,7 +73,9 @@ def _add_extract(jobs: Any) -> None:
         metavar="PATH",
         help="WARC, WAT or HTML files, gzipped or not: a folder, file or glob",
     )
-    job.add_argument("--output", "--out", required=True, type=Path, metavar="DIR", help="the pairs")
+    job.add_argument(
+        "--output", "--out", required=True, type=place, metavar="DIR", help="the pairs"
+    )
     job.add_argument("--base-url", metavar="URL", help="of the folder that HTML files come from")
     job.add_argument(
         "--overwrite", action="store_true", help="replace what another run left in the output"
@@ -82,7 +95,7 @@ def _add_filter(jobs: Any) -> None:
         metavar="PATH",
         help="img2dataset shards, parquet metadata or parquet with images: a folder, file or glob",
     )
-    job.add_argument("--output", required=True, type=Path, metavar="DIR", help="where results go")
+    job.add_argument("--output", required=True, type=place, metavar="DIR", help="where results go")
     add_recipe(job)
     job.add_argument(
         "--dry-run", action="store_true", help="check everything, print the plan, stop"
@@ -97,21 +110,37 @@ def _add_decide(jobs: Any) -> None:
     add_from(job)
     add_recipe(job)
     job.add_argument(
-        "--output", type=Path, metavar="DIR", help="where results go (default: in place)"
+        "--output", type=place, metavar="DIR", help="where results go (default: in place)"
     )
 
 
 def _add_recaption(jobs: Any) -> None:
     job = jobs.add_parser("recaption", help="write, score and choose captions on a Beam runner")
     job.description = (
-        "Do what python -m recaption does after train, on workers of a Beam runner, whose options "
-        "follow after --."
+        "Write, score and choose captions, as python -m recaption does after train, on the workers "
+        "of a Beam runner. Its options follow after --."
     )
-    add_from(job)
+    add_from(job, here)
     job.add_argument("--recipe", default="small", metavar="NAME", help="as of python -m recaption")
     job.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change it")
     for name in ("captioner", "scorer", "device"):
         job.add_argument(f"--{name}", default="", help="as of python -m recaption")
+    job.add_argument(
+        "--accelerator",
+        type=_accelerator,
+        default="",
+        metavar="TYPE",
+        help="what Dataflow's workers have for captions, such as "
+        "'type:nvidia-l4;count:1;install-nvidia-driver'",
+    )
+
+
+def _accelerator(text: str) -> str:
+    if text and not re.fullmatch(ACCELERATOR, text):
+        raise argparse.ArgumentTypeError(
+            f"must be like type:nvidia-l4;count:1;install-nvidia-driver, got {text!r}"
+        )
+    return text
 
 
 def _add_report(jobs: Any) -> None:
@@ -127,3 +156,18 @@ def _add_materialise(jobs: Any) -> None:
     )
     add_from(job)
     add_workers(job)
+
+
+def _add_template(jobs: Any) -> None:
+    job = jobs.add_parser("template", help="write Dataflow flex templates of filter and recaption")
+    job.description = (
+        "Write flex templates of the jobs filter and recaption, each with its metadata; "
+        "docker/README.md tells how to build and run them."
+    )
+    job.add_argument(
+        "--image",
+        required=True,
+        metavar="NAME:TAG",
+        help="what they run in; recaption in NAME:TAG-gpu, which has torch",
+    )
+    job.add_argument("--output", required=True, type=here, metavar="DIR", help="where they go")

@@ -18,11 +18,7 @@ from pipelines.inputs import Shard
 from pipelines.language import identifier
 from recaption.files import read_json
 from recaption.manifest import FORMAT, ManifestError
-
-
-def measured_folder(output: Path, manifest: dict[str, Any]) -> Path:
-    """Return the folder with the columns and tables that a run was decided from."""
-    return output / manifest["measured"]
+from recaption.stores import stat_all
 
 
 def build_manifest(account: dict[str, Any], run: Run) -> dict[str, Any]:
@@ -72,11 +68,10 @@ def plan_digest(recipe: Recipe, shards: list[Shard], partitions: int) -> str:
     model = identifier(recipe.language.model).model_digest
     told = f"{recipe.digest} {model} {test_set_digests(recipe)} {code_version()} {partitions}"
     digest = hashlib.sha256(told.encode())
-    for shard in shards:
-        for path in shard.files:
-            state = path.stat()
-            line = f"{shard.name} {shard.kind} {path.name} {state.st_size} {state.st_mtime_ns}\n"
-            digest.update(line.encode())
+    files = [(shard, path) for shard in shards for path in shard.files]
+    for (shard, path), state in zip(files, stat_all([p for _, p in files]), strict=True):
+        line = f"{shard.name} {shard.kind} {path.name} {state.st_size} {state.st_mtime_ns}\n"
+        digest.update(line.encode())
     return digest.hexdigest()
 
 

@@ -13,12 +13,13 @@ from filters.rule import RecipeError, Rule
 from pipelines.exchange import Run
 from pipelines.inputs import Shard, find_shards
 from pipelines.language import identifier
-from pipelines.manifest import measured_folder, plan_digest
+from pipelines.manifest import plan_digest
 from pipelines.schema import NEAREST, NEEDED, RADII
 from pipelines.test_sets import check_indexes
 from recaption.files import read_recipe_text
-from recaption.manifest import NAME, read_manifest
+from recaption.manifest import NAME, input_folder, measured_folder, read_manifest
 from recaption.nsfw import scorer
+from recaption.stores import scratch, to_path
 
 _PARTITION_ROWS = 250_000
 _MOST_PARTITIONS = 1024
@@ -61,8 +62,9 @@ def read_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: There is no such recipe, or it is wrong.
     """
-    if Path(name).name == NAME:
-        recipe = read_manifest(Path(name).parent)["recipe"]
+    path = to_path(name)
+    if path.name == NAME:
+        recipe = read_manifest(path.parent)["recipe"]
         return parse(tomli_w.dumps(recipe), name, tuple(changes))
     return parse(read_recipe_text("pipelines", name), name, tuple(changes))
 
@@ -120,12 +122,12 @@ def plan_decide(source: Path, output: Path, recipe: Recipe, *, workers: int) -> 
             f"rules.duplicate must have hashes for same = {recipe.duplicate.same!r}, got columns "  # type: ignore[union-attr]
             "that were measured without; use pair or image, or run filter with this recipe"
         )
-    root = Path(manifest["input"])
+    root = input_folder(manifest)
     shards = [Shard.restored(shard, root) for shard in manifest["shards"]]
     _check(recipe, shards)
     run = Run(
         source=root,
-        output=output / "_work" / "decide",
+        output=scratch(output) / "decide",
         home=output,
         measured=measured_folder(source, manifest),
         recipe=recipe,
@@ -155,7 +157,7 @@ def restore_plan(output: Path, *, workers: int = 1) -> Plan:
     """
     manifest = read_manifest(output)
     recipe = from_dict(manifest["recipe"], str(output / NAME))
-    root = Path(manifest["input"])
+    root = input_folder(manifest)
     shards = [Shard.restored(shard, root) for shard in manifest["shards"]]
     run = Run(
         source=root,
@@ -167,6 +169,29 @@ def restore_plan(output: Path, *, workers: int = 1) -> Plan:
         workers=workers,
     )
     return Plan(run=run, shards=tuple(shards), digest=recipe.digest)
+
+
+def describe(plan: Plan) -> str:
+    """Say what a run would do."""
+    kinds = sorted({shard.kind for shard in plan.shards})
+    columns = sorted({f"{c} as {n}" for s in plan.shards for n, c in s.columns.items() if n != c})
+    unknown = sum(shard.rows is None for shard in plan.shards)
+    lines = [
+        f"input     {plan.run.source}: {len(plan.shards):,} shards of {' and '.join(kinds)}, "
+        f"{plan.rows:,} rows" + (f" and those of {unknown:,} tars without parquet" * bool(unknown)),
+        f"columns   {', '.join(columns) or 'by their own names'}",
+        f"recipe    {plan.run.recipe.name}, digest {plan.run.recipe.digest[:12]}",
+    ]
+    for rule in plan.run.recipe.rules:
+        lacks = plan.lacks(rule)
+        missing = f"   cannot run: {lacks}" if lacks else ""
+        lines.append(f"  {rule.name:<16} {rule.threshold}{missing}")
+    lines += [
+        f"exchange  {plan.run.carrier}, {plan.run.partitions} partitions, "
+        f"{plan.run.workers} processes",
+        f"output    {plan.run.home}",
+    ]
+    return "\n".join(lines)
 
 
 _ALONE = "got an input of metadata alone; leave it"

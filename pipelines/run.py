@@ -12,16 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from filters.rule import RecipeError
-from pipelines import statistics, usage
+from pipelines import dataflow, statistics, usage
 from pipelines.crawl import LEFT_BY_EXTRACT, ExtractPlan
 from pipelines.exchange import Run
 from pipelines.plan import Plan
 from pipelines.shard_table import write_shard_table
-from recaption.choice import STATISTICS
+from pipelines.store_lock import held
+from recaption.choice import STATISTICS, account
 from recaption.files import read_json, write_json
 from recaption.filter_run import FilterRun
 from recaption.manifest import NAME, ManifestError, read_manifest
 from recaption.settings import Settings
+from recaption.stores import StorePath, scratch
 
 _log = logging.getLogger("altmill")
 
@@ -31,9 +33,10 @@ _LEFT_BY_RUN = (
     NAME,
 )
 _STATE = "run.json"
+_TEMPLATE = "a template was written, and Dataflow does the rest"
 
 
-def run_filter(plan: Plan, options: Sequence[str] = (), *, overwrite: bool = False) -> None:
+def run_filter(plan: Plan, options: Sequence[str] = (), *, overwrite: bool = False) -> str:
     """Filter a corpus.
 
     Args:
@@ -41,16 +44,19 @@ def run_filter(plan: Plan, options: Sequence[str] = (), *, overwrite: bool = Fal
         options: Beam's, such as `--runner=FlinkRunner`.
         overwrite: Replace another run's results in the output folder.
 
+    Returns:
+        What was sent where, or would be, if nothing has run; "" if the results are there.
+
     Raises:
         ManifestError: The output folder holds another run, or somebody is writing to it.
     """
     from pipelines.jobs import filter_corpus
 
     job = partial(filter_corpus, run=plan.run)
-    _bring_to_its_end(plan, plan.shards, job, options, _LEFT_BY_RUN, overwrite=overwrite)
+    return _bring_to_its_end(plan, plan.shards, job, options, _LEFT_BY_RUN, overwrite=overwrite)
 
 
-def run_extract(plan: ExtractPlan, options: Sequence[str] = (), *, overwrite: bool = False) -> None:
+def run_extract(plan: ExtractPlan, options: Sequence[str] = (), *, overwrite: bool = False) -> str:
     """Extract the pairs of a crawl.
 
     Args:
@@ -58,13 +64,16 @@ def run_extract(plan: ExtractPlan, options: Sequence[str] = (), *, overwrite: bo
         options: Beam's.
         overwrite: Replace another run's results in the output folder.
 
+    Returns:
+        What was sent where, or would be, if nothing has run; "" if the results are there.
+
     Raises:
         ManifestError: The output folder holds another run, or somebody is writing to it.
     """
     from pipelines.jobs import extract_corpus
 
     job = partial(extract_corpus, run=plan.run)
-    _bring_to_its_end(plan, plan.parts, job, options, LEFT_BY_EXTRACT, overwrite=overwrite)
+    return _bring_to_its_end(plan, plan.parts, job, options, LEFT_BY_EXTRACT, overwrite=overwrite)
 
 
 def _bring_to_its_end(
@@ -75,18 +84,23 @@ def _bring_to_its_end(
     left: Iterable[str],
     *,
     overwrite: bool,
-) -> None:
+) -> str:
     """Run a job over items, unless it is complete; `left` names what such a run leaves."""
+    if dataflow.is_dry(options):
+        return dataflow.described(submit(items, job, options).job)
     with locked(plan.run.home):
         if _is_complete(plan):
-            return
+            return ""
         _prepare(plan, left, overwrite=overwrite)
         before = time.process_time()
         seconds = _time(lambda: _go(items, job, options))
+        if dataflow.is_template(options):
+            return _TEMPLATE
         state = {"plan": plan.digest, "seconds": round(seconds, 1), "workers": plan.run.workers}
         state["stages"] = usage.add_up(plan.run.work, time.process_time() - before)
         write_json(plan.run.home / _STATE, state)
-        shutil.rmtree(plan.run.work)
+        _remove(plan.run.work)
+    return ""
 
 
 def run_decide(plan: Plan, options: Sequence[str] = ()) -> None:
@@ -119,9 +133,8 @@ def run_decide(plan: Plan, options: Sequence[str] = ()) -> None:
             if not new.is_file():  # a file is replaced at once: there is a manifest at any time
                 _remove(place)
             if new.exists():
-                place.parent.mkdir(exist_ok=True)
-                new.replace(place)
-        shutil.rmtree(plan.run.home / "_work")
+                _move(new, place)
+        _remove(scratch(plan.run.home))
 
 
 def run_materialise(plan: Plan, options: Sequence[str] = ()) -> tuple[Path, dict[str, int]]:
@@ -130,11 +143,11 @@ def run_materialise(plan: Plan, options: Sequence[str] = ()) -> tuple[Path, dict
     from pipelines.write import LISTS, SHARDS, SIZES
 
     with locked(plan.run.home):
-        shutil.rmtree(plan.run.work, ignore_errors=True)
+        _remove(plan.run.work)
         for folder in (SHARDS, LISTS):
             _remove(plan.run.home / folder)
         _go(plan.shards, partial(materialise_corpus, run=plan.run), options)
-        shutil.rmtree(plan.run.work)
+        _remove(plan.run.work)
         write_shard_table(read_manifest(plan.run.home), plan.run.home)
     at = (plan.run.home / folder / SIZES for folder in (SHARDS, LISTS))
     path = next(path for path in at if path.exists())
@@ -143,30 +156,38 @@ def run_materialise(plan: Plan, options: Sequence[str] = ()) -> tuple[Path, dict
 
 def run_recaption(
     output: Path, settings: Settings, names: Sequence[str], options: Sequence[str] = ()
-) -> dict[str, Any]:
-    """Write, score and choose captions; return the statistics.
+) -> str:
+    """Write, score and choose captions; return the account of them.
 
     Args:
         output: Of a filter run.
         settings: A recipe of recaptioning.
-        names: Of the captioner, the scorer and the device; empty: those of the run, and any.
+        names: Of the captioner, the scorer, the device and the accelerator; empty: those of the
+            run, any, and none.
         options: Beam's.
+
+    Returns:
+        The account of captions, or, if nothing has run, what was sent where, or would be.
     """
     from pipelines.captioning import Captioning, caption_corpus
 
     shards = [shard.name for shard in FilterRun(output).shards]
-    captioner, scorer, device = names
-    job = Captioning(output.absolute(), settings, captioner, scorer, device)
+    job = Captioning(output.absolute(), settings, *names)
+    build = partial(caption_corpus, job=job)
+    options = [*options, *(dataflow.ONE_PROCESS if job.accelerator else ())]
+    if dataflow.is_dry(options):
+        return dataflow.described(submit(shards, build, options).job)
     with locked(output):
-        _go(shards, partial(caption_corpus, job=job), options)
-    told: dict[str, Any] = read_json(output / "captions" / STATISTICS)
-    return told
+        _go(shards, build, options)
+    if dataflow.is_template(options):
+        return _TEMPLATE
+    return account(read_json(output / "captions" / STATISTICS))
 
 
 def _check_output(run: Run) -> None:
     """Check that deciding does not replace the results of a filter run over another input."""
     other = run.home.resolve() != run.measured.resolve()
-    left = (run.home / "columns", run.home / "_work" / "plan.json")
+    left = (run.home / "columns", scratch(run.home) / "plan.json")
     if other and any(path.exists() for path in left):
         raise ManifestError(
             f"output {run.home} must not hold another filter run, got one there; choose another "
@@ -176,18 +197,29 @@ def _check_output(run: Run) -> None:
 
 def _go(shards: Sequence[Any], build: Callable[[Any], Any], options: Sequence[str]) -> None:
     """Run a pipeline to its end."""
+    if dataflow.is_dry(options):
+        raise RecipeError(
+            "--dry_run must be of filter, extract or recaption, which run on Dataflow, got a job "
+            "that does not; leave it out"
+        )
+    submit(shards, build, options)
+
+
+def submit(shards: Sequence[Any], build: Callable[[Any], Any], options: Sequence[str]) -> Any:
+    """Have a pipeline run; return its result."""
     import apache_beam as beam
-    from apache_beam.options.pipeline_options import PipelineOptions
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
     named = any(option.startswith("--runner") for option in options)
-    chosen = PipelineOptions(list(options), pipeline_type_check=False)
+    chosen = dataflow.read_options(options)
     try:
         begun = beam.Pipeline(None if named else FnApiRunner(), options=chosen)
     except ValueError as error:
-        raise RecipeError(f"Beam's options must be right, got: {error}") from None
+        told = " ".join(str(error).split())  # of several lines
+        raise RecipeError(f"Beam's options must be right, got: {told}") from None
     with begun as pipeline:
         build(pipeline | "Shards" >> beam.Create(shards))
+    return begun.result
 
 
 def _time(work: Callable[[], None]) -> float:
@@ -199,6 +231,10 @@ def _time(work: Callable[[], None]) -> float:
 @contextmanager
 def locked(output: Path) -> Iterator[None]:
     """Hold an output folder, so that no other run writes to it."""
+    if isinstance(output, StorePath):
+        with held(output):
+            yield
+        return
     try:
         (output / "_work").mkdir(parents=True, exist_ok=True)
         folder = os.open(output, os.O_RDONLY)
@@ -238,8 +274,9 @@ def _prepare(plan: Plan | ExtractPlan, names: Iterable[str], *, overwrite: bool)
     begun = plan.run.work / "plan.json"
     if begun.is_file() and read_json(begun) == plan.digest:
         _log.info("going on with the unfinished run in %s", plan.run.home)
-        for path in plan.run.home.rglob(".*.tmp"):  # of processes that were killed
-            path.unlink(missing_ok=True)
+        for folder in (plan.run.home, plan.run.work):
+            for path in folder.rglob(".*.tmp"):  # of processes that were killed
+                path.unlink(missing_ok=True)
         return
     left = [path for name in (*names, _STATE) for path in plan.run.home.glob(name)]
     left = [path for path in (*left, begun) if path.exists()]
@@ -254,7 +291,18 @@ def _prepare(plan: Plan | ExtractPlan, names: Iterable[str], *, overwrite: bool)
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if isinstance(path, StorePath):
+        path.remove()
+    elif path.is_dir():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def _move(new: Path, place: Path) -> None:
+    """Move a file or folder of this machine to its place, which may be in an object store."""
+    if isinstance(place, StorePath):
+        place.put_tree(new)
+    else:
+        place.parent.mkdir(exist_ok=True)
+        new.replace(place)

@@ -55,7 +55,7 @@ class Do(beam.PTransform):
         super().__init__(label=stage.name)
         self._run, self._stage, self._after = run, stage, after
 
-    def expand(self, source: beam.PCollection) -> dict[str, beam.PCollection]:
+    def expand(self, source: beam.PCollection) -> Any:  # Beam reads this, and warns of a dictionary
         """Build the stage."""
         after = [beam.pvalue.AsIter(collection) for collection in self._after]
         if self._run.carrier == "native":
@@ -104,7 +104,7 @@ class _PerformAll(beam.DoFn):
     def __init__(self, run: Exchange, stage: Stage) -> None:
         self._run, self._stage = run, stage
 
-    def process(self, _: bytes, items: list[Any], *__: object) -> Iterator[tuple[str, Any]]:
+    def process(self, _: bytes, items: list[Any], *__: Any) -> Iterator[tuple[str, Any]]:
         yield from perform_all(self._run, self._stage, sorted(items, key=item_name))
 
 
@@ -114,7 +114,7 @@ class _PerformNative(beam.DoFn):
     def __init__(self, run: Exchange, stage: Stage) -> None:
         self._run, self._stage = run, stage
 
-    def process(self, keyed: tuple[Any, Iterable[pa.RecordBatch]], *_: object) -> Iterator[Any]:
+    def process(self, keyed: tuple[Any, Iterable[pa.RecordBatch]], *_: Any) -> Iterator[Any]:
         item, received = keyed
         batches = (batch for batch in received if batch.num_columns)
         result, parcels = perform_native(self._run, self._stage, item, batches)

@@ -48,8 +48,8 @@ def add_up(work: Path, own_cpu_s: float) -> dict[str, Used]:
         own_cpu_s: Of this process since the run began; less its tasks, it is `REST`.
     """
     total: dict[str, Used] = {}
-    rest = own_cpu_s
-    for path in sorted(_folder(work).glob("*.jsonl")):
+    rest, folder = own_cpu_s, _folder(work)
+    for path in sorted(folder.glob("*.jsonl")) if folder.is_dir() else ():  # not of a runner's
         for line in path.read_text().splitlines():
             stage, used = json.loads(line)
             _add(total.setdefault(stage, {}), used)

@@ -33,6 +33,7 @@ from pipelines.summary import summarise
 from recaption.captions import DECIDED_BY, captions_path, note_of, winners_of
 from recaption.files import replacing, write_json, write_text
 from recaption.manifest import NAME
+from recaption.stores import readable
 
 SHARDS, LISTS, SIZES = "shards", "download", "sizes.json"
 """Where kept pairs go, and those of metadata alone; and what says how many."""
@@ -101,7 +102,7 @@ def _kept(run: Run, shard: Shard) -> tuple[pa.Table, NDArray[np.int64]]:
         stays = pc.is_valid(captions["chosen"])
     else:
         decided = decisions_path(run.output, shard.name)
-        stays = pc.is_null(pq.read_table(decided, columns=["reason"])["reason"])
+        stays = pc.is_null(pq.read_table(readable(decided), columns=["reason"])["reason"])
     at = np.flatnonzero(stays.to_numpy())
     kept = columns.select([*_OURS, *_INTERNAL]).take(pa.array(at))
     keys = [
@@ -147,7 +148,7 @@ def _others(shard: Shard, rows: int) -> dict[str, pa.Array]:
     """Read the columns of a shard's parquet that have no measured twin, null beyond its rows."""
     if shard.parquet is None:
         return {}
-    with pq.ParquetFile(shard.parquet) as file:
+    with pq.ParquetFile(readable(shard.parquet)) as file:
         twins = {shard.columns.get(name) for name in (*_OURS, "image")}
         twins |= {*_OURS, *_CHOICE, MERGED}
         names = [name for name in file.schema_arrow.names if name not in twins]
@@ -171,7 +172,7 @@ def finish(account: dict[str, Any], run: Run, *done: Iterable[tuple[str, Any]]) 
         ManifestError: The account does not close.
     """
     parts = [lambda at=at: np.load(subset_part(run, at)) for at in range(run.partitions)]
-    uids = join_parts(run.output / "subset.npy", SUBSET, parts)
+    uids = join_parts(run.output / "subset.npy", SUBSET, parts).rows
     manifest = build_manifest(account, run) | {"subset_uids": uids}
     close_account(manifest)
     if run.recipe.materialise:

@@ -128,7 +128,7 @@ def tell(result: tuple[str, Any], folder: Path) -> tuple[str, Any]:
 def test_both_carriers_give_the_same_results(carrier: str, tmp_path: Path) -> None:
     run = run_in(tmp_path, 2, carrier=carrier)
     send = Stage("Send", send_numbers, sends=("numbers",))
-    options = PipelineOptions(["--direct_runner_bundle_repeat=1"], pipeline_type_check=False)
+    options = PipelineOptions(["--direct_runner_bundle_repeat=1"])
 
     with beam.Pipeline(FnApiRunner(), options=options) as pipeline:
         sent = pipeline | beam.Create([5, 0, 100]) | Do(run, send)
