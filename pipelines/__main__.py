@@ -13,6 +13,7 @@ from pipelines.audit_plan import AuditPlan, plan_audit
 from pipelines.build_index import IndexPlan, build_index, merge_indexes
 from pipelines.captions_page import write_captions_page
 from pipelines.certificate import table
+from pipelines.cost_arguments import predict
 from pipelines.crawl import REPORT, plan_extract
 from pipelines.diff import compare_runs, described, differs
 from pipelines.diff_page import write_diff
@@ -267,6 +268,7 @@ _JOBS: dict[str, Callable[[argparse.Namespace, Sequence[str]], int | None]] = {
     "explain": _explain,
     "diff": _diff,
     "doctor": _doctor,
+    "plan": lambda options, _: _say(predict(options)),
     "sample": _sample,
     "template": _template,
 }

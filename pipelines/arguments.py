@@ -4,6 +4,7 @@ import argparse
 import re
 from typing import Any
 
+from pipelines.cost_arguments import add_cost
 from pipelines.dataflow import ACCELERATOR
 from pipelines.download_arguments import add_download
 from pipelines.inspection_arguments import add_inspections
@@ -26,6 +27,7 @@ examples:
   python -m pipelines materialise --from out
   python -m pipelines diff out other
   python -m pipelines doctor 'shards/{00000..00099}.tar'
+  python -m pipelines plan --rows 1.8e9 --sample crawl --workers 1000
   python -m pipelines download --input pairs --output shards --retry-failed
 """
 
@@ -55,6 +57,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, Any]:
     _add_report(jobs)
     _add_materialise(jobs)
     add_inspections(jobs)
+    add_cost(jobs)
     add_sample(jobs)
     add_download(jobs)
     _add_template(jobs)

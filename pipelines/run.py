@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from filters.rule import RecipeError
-from pipelines import dataflow, statistics
+from pipelines import dataflow, statistics, usage
 from pipelines.crawl import LEFT_BY_EXTRACT, ExtractPlan
 from pipelines.exchange import Run
 from pipelines.options import names_runner
@@ -93,10 +93,12 @@ def _bring_to_its_end(
         if _is_complete(plan):
             return ""
         _prepare(plan, left, overwrite=overwrite)
+        before = time.process_time()
         seconds = _time(lambda: _go(items, job, options))
         if dataflow.is_template(options):
             return _TEMPLATE
         state = {"plan": plan.digest, "seconds": round(seconds, 1), "workers": plan.run.workers}
+        state["stages"] = usage.add_up(plan.run.work, time.process_time() - before)
         write_json(plan.run.home / _STATE, state)
         _remove(plan.run.work)
     return ""
