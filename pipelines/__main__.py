@@ -36,6 +36,7 @@ from pipelines.plan import (
 )
 from pipelines.run import run_decide, run_extract, run_filter, run_materialise, run_recaption
 from pipelines.sample import write_sample
+from pipelines.unfinished import Wish
 from pipelines.write import write_pages
 from recaption.choice import STATISTICS, account
 from recaption.files import read_json
@@ -109,7 +110,7 @@ def _extract(options: argparse.Namespace, beam: Sequence[str]) -> None:
         workers=options.workers,
         carrier="native" if named else "files",
     )
-    run_extract(plan, beam, overwrite=options.overwrite)
+    run_extract(plan, beam, Wish(overwrite=options.overwrite, resume=options.resume))
     _say(funnel(read_json(plan.run.home / MANIFEST)))
     _say(f"\nreport: {plan.run.home / REPORT / 'index.html'}")
 
@@ -127,7 +128,10 @@ def _filter(options: argparse.Namespace, beam: Sequence[str]) -> None:
     if options.dry_run:
         _say(_describe(plan))
         return
-    run_filter(plan, beam, overwrite=options.overwrite)
+    wish = Wish(
+        overwrite=options.overwrite, resume=options.resume, retry_failed=options.retry_failed
+    )
+    run_filter(plan, beam, wish)
     _conclude(options.output)
 
 

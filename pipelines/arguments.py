@@ -6,7 +6,7 @@ from typing import Any
 
 from pipelines.download_arguments import add_download
 from pipelines.inspection_arguments import add_inspections
-from pipelines.options import add_from, add_recipe, add_workers
+from pipelines.options import add_from, add_recipe, add_wishes, add_workers
 from recaption.command_line import Parser
 
 _EXAMPLES = """\
@@ -60,9 +60,7 @@ def _add_extract(jobs: Any) -> None:
     )
     job.add_argument("--output", "--out", required=True, type=Path, metavar="DIR", help="the pairs")
     job.add_argument("--base-url", metavar="URL", help="of the folder that HTML files come from")
-    job.add_argument(
-        "--overwrite", action="store_true", help="replace what another run left in the output"
-    )
+    add_wishes(job)
     add_workers(job)
 
 
@@ -83,8 +81,11 @@ def _add_filter(jobs: Any) -> None:
     job.add_argument(
         "--dry-run", action="store_true", help="check everything, print the plan, stop"
     )
-    job.add_argument(
-        "--overwrite", action="store_true", help="replace what another run left in the output"
+    add_wishes(job).add_argument(
+        "--retry-failed",
+        action="store_true",
+        help="go on although input files have changed since, such as one that could not be read "
+        "and was mended: read those again",
     )
 
 

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ada_url import check_url
 
@@ -55,6 +56,11 @@ class ExtractPlan:
     run: ExtractRun
     parts: tuple[Part, ...]
     digest: str
+
+    @property
+    def begun(self) -> dict[str, Any]:
+        """What an unfinished run leaves, to be known by."""
+        return {"plan": self.digest}
 
 
 def plan_extract(

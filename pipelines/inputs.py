@@ -33,6 +33,10 @@ class Shard:
     """The parquet's rows; None where only reading the tar would tell."""
     columns: Mapping[str, str]
     """The parquet's columns by our name."""
+    stamps: tuple[str, ...] = ()
+    """What tells whether each file is the same, of a run that is not over; see `stamp_of`."""
+    digests: tuple[str, ...] = ()
+    """XXH3 of each file, of a run that is over."""
 
     @property
     def files(self) -> list[Path]:
@@ -59,7 +63,14 @@ class Shard:
             parquet=root / stored["parquet"] if stored["parquet"] else None,
             rows=stored["rows"],
             columns=stored["columns"],
+            digests=tuple(file["xxh3_128"] for file in stored["files"]),
         )
+
+
+def stamp_of(path: Path) -> str:
+    """Tell whether a file is the same without reading it."""
+    state = path.stat()
+    return f"{state.st_size} bytes of {state.st_mtime_ns} ns"
 
 
 def find_shards(
@@ -103,8 +114,10 @@ def find_shards(
     def build(stem: Path) -> Shard:
         name = stem.relative_to(root).as_posix()
         if tars:
-            return _shard(name, tars.get(stem), parquets.get(stem), columns)
-        return _parquet_shard(name, parquets[stem], columns, captions=captions)
+            shard = _shard(name, tars.get(stem), parquets.get(stem), columns)
+        else:
+            shard = _parquet_shard(name, parquets[stem], columns, captions=captions)
+        return replace(shard, stamps=tuple(map(stamp_of, shard.files)))
 
     with ThreadPoolExecutor() as pool:  # it waits for storage, at 100,000 footers for long
         shards = list(pool.map(build, stems))

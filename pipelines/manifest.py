@@ -3,6 +3,7 @@
 import hashlib
 import platform
 import unicodedata
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -67,16 +68,14 @@ def close_account(manifest: dict[str, Any]) -> None:
         )
 
 
-def plan_digest(recipe: Recipe, shards: list[Shard], partitions: int) -> str:
+def plan_digest(recipe: Recipe, shards: Sequence[Shard], partitions: int) -> str:
     """Return what tells whether a run is the same: recipe, code, and the input files."""
     model = identifier(recipe.language.model).model_digest
     told = f"{recipe.digest} {model} {test_set_digests(recipe)} {code_version()} {partitions}"
     digest = hashlib.sha256(told.encode())
     for shard in shards:
-        for path in shard.files:
-            state = path.stat()
-            line = f"{shard.name} {shard.kind} {path.name} {state.st_size} {state.st_mtime_ns}\n"
-            digest.update(line.encode())
+        names = " ".join(path.name for path in shard.files)
+        digest.update(f"{shard.name} {shard.kind} {names} {' '.join(shard.stamps)}\n".encode())
     return digest.hexdigest()
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import tomli_w
@@ -33,6 +34,17 @@ class Plan:
     run: Run
     shards: tuple[Shard, ...]
     digest: str
+
+    @property
+    def begun(self) -> dict[str, Any]:
+        """What an unfinished run leaves, to be known by: with and without its files' states."""
+        recipe, partitions = self.run.recipe, self.run.partitions
+        unstamped = [replace(shard, stamps=()) for shard in self.shards]
+        return {
+            "plan": self.digest,
+            "but_for_files": plan_digest(recipe, unstamped, partitions),
+            "shards": {shard.name: [*shard.stamps] for shard in self.shards},
+        }
 
     @property
     def rows(self) -> int:

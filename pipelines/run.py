@@ -17,6 +17,7 @@ from pipelines.crawl import LEFT_BY_EXTRACT, ExtractPlan
 from pipelines.exchange import Run
 from pipelines.plan import Plan
 from pipelines.shard_table import write_shard_table
+from pipelines.unfinished import ANY, STATE, Wish, is_complete, prepare, remove
 from recaption.choice import STATISTICS
 from recaption.files import read_json, write_json
 from recaption.filter_run import FilterRun
@@ -30,16 +31,15 @@ _LEFT_BY_RUN = (
     *("subset.npy", statistics.NAME),
     NAME,
 )
-_STATE = "run.json"
 
 
-def run_filter(plan: Plan, options: Sequence[str] = (), *, overwrite: bool = False) -> None:
+def run_filter(plan: Plan, options: Sequence[str] = (), wish: Wish = ANY) -> None:
     """Filter a corpus.
 
     Args:
         plan: From `plan_filter`.
         options: Beam's, such as `--runner=FlinkRunner`.
-        overwrite: Replace another run's results in the output folder.
+        wish: What to do with what is in the output folder.
 
     Raises:
         ManifestError: The output folder holds another run, or somebody is writing to it.
@@ -47,16 +47,16 @@ def run_filter(plan: Plan, options: Sequence[str] = (), *, overwrite: bool = Fal
     from pipelines.jobs import filter_corpus
 
     job = partial(filter_corpus, run=plan.run)
-    _bring_to_its_end(plan, plan.shards, job, options, _LEFT_BY_RUN, overwrite=overwrite)
+    _bring_to_its_end(plan, plan.shards, job, options, _LEFT_BY_RUN, wish)
 
 
-def run_extract(plan: ExtractPlan, options: Sequence[str] = (), *, overwrite: bool = False) -> None:
+def run_extract(plan: ExtractPlan, options: Sequence[str] = (), wish: Wish = ANY) -> None:
     """Extract the pairs of a crawl.
 
     Args:
         plan: From `plan_extract`.
         options: Beam's.
-        overwrite: Replace another run's results in the output folder.
+        wish: What to do with what is in the output folder.
 
     Raises:
         ManifestError: The output folder holds another run, or somebody is writing to it.
@@ -64,7 +64,7 @@ def run_extract(plan: ExtractPlan, options: Sequence[str] = (), *, overwrite: bo
     from pipelines.jobs import extract_corpus
 
     job = partial(extract_corpus, run=plan.run)
-    _bring_to_its_end(plan, plan.parts, job, options, LEFT_BY_EXTRACT, overwrite=overwrite)
+    _bring_to_its_end(plan, plan.parts, job, options, LEFT_BY_EXTRACT, wish)
 
 
 def _bring_to_its_end(
@@ -73,17 +73,16 @@ def _bring_to_its_end(
     job: Callable[[Any], Any],
     options: Sequence[str],
     left: Iterable[str],
-    *,
-    overwrite: bool,
+    wish: Wish,
 ) -> None:
     """Run a job over items, unless it is complete; `left` names what such a run leaves."""
     with locked(plan.run.home):
-        if _is_complete(plan):
+        if is_complete(plan):
             return
-        _prepare(plan, left, overwrite=overwrite)
+        prepare(plan, left, wish)
         seconds = _time(lambda: _go(items, job, options))
         state = {"plan": plan.digest, "seconds": round(seconds, 1), "workers": plan.run.workers}
-        write_json(plan.run.home / _STATE, state)
+        write_json(plan.run.home / STATE, state)
         shutil.rmtree(plan.run.work)
 
 
@@ -107,15 +106,15 @@ def run_decide(plan: Plan, options: Sequence[str] = ()) -> None:
 
     with locked(plan.run.home):
         _check_output(plan.run)
-        _remove(plan.run.output)
+        remove(plan.run.output)
         _go(plan.shards, build, options)
-        _remove(plan.run.home / _STATE)  # what is there is no longer the filter run's
+        remove(plan.run.home / STATE)  # what is there is no longer the filter run's
         merged = "tables/merged_captions"
         of_pairs = ("decisions", "subset.npy", "shards", "download", merged)
         for name in (*of_pairs, "report", "audit", statistics.NAME, NAME):
             new, place = plan.run.output / name, plan.run.home / name
             if not new.is_file():  # a file is replaced at once: there is a manifest at any time
-                _remove(place)
+                remove(place)
             if new.exists():
                 place.parent.mkdir(exist_ok=True)
                 new.replace(place)
@@ -130,7 +129,7 @@ def run_materialise(plan: Plan, options: Sequence[str] = ()) -> tuple[Path, dict
     with locked(plan.run.home):
         shutil.rmtree(plan.run.work, ignore_errors=True)
         for folder in (SHARDS, LISTS):
-            _remove(plan.run.home / folder)
+            remove(plan.run.home / folder)
         _go(plan.shards, partial(materialise_corpus, run=plan.run), options)
         shutil.rmtree(plan.run.work)
         write_shard_table(read_manifest(plan.run.home), plan.run.home)
@@ -217,42 +216,3 @@ def locked(output: Path) -> Iterator[None]:
         with suppress(OSError):  # it stays if there is something to go on with
             (output / "_work").rmdir()
         os.close(folder)
-
-
-def _is_complete(plan: Plan | ExtractPlan) -> bool:
-    state = plan.run.home / _STATE
-    complete = (
-        (plan.run.home / NAME).is_file()
-        and state.is_file()
-        and read_json(state).get("plan") == plan.digest
-    )
-    if complete:
-        _log.info("%s is complete already: same recipe, input and code", plan.run.home)
-    return complete
-
-
-def _prepare(plan: Plan | ExtractPlan, names: Iterable[str], *, overwrite: bool) -> None:
-    """Make way for a run that leaves files of these names, or let it go on where it stopped."""
-    begun = plan.run.work / "plan.json"
-    if begun.is_file() and read_json(begun) == plan.digest:
-        _log.info("going on with the unfinished run in %s", plan.run.home)
-        for path in plan.run.home.rglob(".*.tmp"):  # of processes that were killed
-            path.unlink(missing_ok=True)
-        return
-    left = [path for name in (*names, _STATE) for path in plan.run.home.glob(name)]
-    left = [path for path in (*left, begun) if path.exists()]
-    if left and not overwrite:
-        raise ManifestError(
-            f"output {plan.run.home} must be empty or hold the same run, got {left[0].name} of a "
-            "run with another recipe, input or code; choose another folder, or add --overwrite"
-        )
-    for path in (*left, plan.run.work):
-        _remove(path)
-    write_json(begun, plan.digest)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

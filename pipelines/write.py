@@ -30,6 +30,7 @@ from pipelines.shards import add_sample, write_stats
 from pipelines.statistics import read_statistics, write_statistics
 from pipelines.storage import join_parts, parquet_writer
 from pipelines.summary import summarise
+from pipelines.unchanged import check_digests, check_stamps
 from recaption.captions import DECIDED_BY, captions_path, note_of, winners_of
 from recaption.files import replacing, write_json, write_text
 from recaption.manifest import NAME
@@ -59,6 +60,8 @@ def write_shard(run: Run, shard: Shard, _: Iterator[pa.RecordBatch], __: Send) -
     at a dot.  The input's other columns are in the json and in the parquet.  Of metadata alone, it
     is the parquet that is left, without what is known of images: what img2dataset is to download.
     """
+    check_stamps(shard)
+    check_digests(shard)
     kept, at = _kept(run, shard)
     if shard.kind == "metadata":
         return _write_list(run, shard, kept.drop_columns([*_INTERNAL, *_OF_IMAGES]))
@@ -83,6 +86,7 @@ def write_shard(run: Run, shard: Shard, _: Iterator[pa.RecordBatch], __: Send) -
     with parquet_writer(folder / f"{shard.name}.parquet", kept.schema) as sink:
         sink.write_table(kept)
     write_stats(folder / f"{shard.name}_stats.json", {"success": len(kept)})
+    check_stamps(shard)
     return facts_of(folder, shard.name, extensions, len(kept))
 
 
