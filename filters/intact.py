@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from filters.rule import Limit, Rule
 
 ERRORS = (
+    "taken_down",
     "metadata_unreadable",
     "duplicate_key",
     "download_failed",

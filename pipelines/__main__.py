@@ -19,6 +19,7 @@ from pipelines.diff_page import write_diff
 from pipelines.doctor import diagnose, told, told_as_json
 from pipelines.download import run_download
 from pipelines.download_arguments import read_download
+from pipelines.dry_run import describe
 from pipelines.explain import explain
 from pipelines.extract import funnel
 from pipelines.hashes import MIN_QUALITY
@@ -27,7 +28,6 @@ from pipelines.inputs import InputError
 from pipelines.local import WorkerError
 from pipelines.mixture import Mixture
 from pipelines.plan import (
-    Plan,
     plan_decide,
     plan_filter,
     plan_materialise,
@@ -36,6 +36,7 @@ from pipelines.plan import (
 )
 from pipelines.run import run_decide, run_extract, run_filter, run_materialise, run_recaption
 from pipelines.sample import write_sample
+from pipelines.takedown import SAME_IMAGE, take_down
 from pipelines.unfinished import Wish
 from pipelines.write import write_pages
 from recaption.choice import STATISTICS, account
@@ -126,7 +127,7 @@ def _filter(options: argparse.Namespace, beam: Sequence[str]) -> None:
         carrier="native" if named else "files",
     )
     if options.dry_run:
-        _say(_describe(plan))
+        _say(describe(plan))
         return
     wish = Wish(
         overwrite=options.overwrite, resume=options.resume, retry_failed=options.retry_failed
@@ -146,6 +147,17 @@ def _materialise(options: argparse.Namespace, beam: Sequence[str]) -> None:
     output = getattr(options, "from")
     folder, sizes = run_materialise(plan_materialise(output, workers=options.workers), beam)
     _say(f"{sum(sizes.values()):,} pairs in {len(sizes):,} shards in {folder}")
+
+
+def _takedown(options: argparse.Namespace, _: Sequence[str]) -> None:
+    output = getattr(options, "from")
+    done = take_down(options.uids, output, workers=options.workers)
+    _say(
+        f"{done.pairs:,} pairs taken down, of {done.new:,} uids that were not on the list of "
+        f"{output}; {done.unknown:,} of these have no pair here"
+    )
+    if done.same_image:
+        _say(f"{done.same_image:,} other pairs have the same images: {output / SAME_IMAGE}")
 
 
 def _recaption(options: argparse.Namespace, beam: Sequence[str]) -> None:
@@ -240,29 +252,6 @@ def _doctor(options: argparse.Namespace, _: Sequence[str]) -> int:
     return int(diagnosis.breaks_training)
 
 
-def _describe(plan: Plan) -> str:
-    """Say what a run would do."""
-    kinds = sorted({shard.kind for shard in plan.shards})
-    columns = sorted({f"{c} as {n}" for s in plan.shards for n, c in s.columns.items() if n != c})
-    unknown = sum(shard.rows is None for shard in plan.shards)
-    lines = [
-        f"input     {plan.run.source}: {len(plan.shards):,} shards of {' and '.join(kinds)}, "
-        f"{plan.rows:,} rows" + (f" and those of {unknown:,} tars without parquet" * bool(unknown)),
-        f"columns   {', '.join(columns) or 'by their own names'}",
-        f"recipe    {plan.run.recipe.name}, digest {plan.run.recipe.digest[:12]}",
-    ]
-    for rule in plan.run.recipe.rules:
-        lacks = plan.lacks(rule)
-        missing = f"   cannot run: {lacks}" if lacks else ""
-        lines.append(f"  {rule.name:<16} {rule.threshold}{missing}")
-    lines += [
-        f"exchange  {plan.run.carrier}, {plan.run.partitions} partitions, "
-        f"{plan.run.workers} processes",
-        f"output    {plan.run.home}",
-    ]
-    return "\n".join(lines)
-
-
 def _conclude(output: Path) -> None:
     """Print the funnel, and where the report is."""
     manifest = read_manifest(output)
@@ -289,6 +278,7 @@ _JOBS: dict[str, Callable[[argparse.Namespace, Sequence[str]], int | None]] = {
     "recaption": _recaption,
     "report": _report,
     "materialise": _materialise,
+    "takedown": _takedown,
     "index": _index,
     "audit": _audit,
     "download": _download,

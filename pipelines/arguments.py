@@ -22,6 +22,7 @@ examples:
   python -m pipelines audit --from out --against indexes/coco
   python -m pipelines explain 0f3a... --from out
   python -m pipelines materialise --from out
+  python -m pipelines takedown --uids uids.txt --from out
   python -m pipelines diff out other
   python -m pipelines doctor 'shards/{00000..00099}.tar'
   python -m pipelines download --input pairs --output shards --retry-failed
@@ -43,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
     _add_recaption(jobs)
     _add_report(jobs)
     _add_materialise(jobs)
+    _add_takedown(jobs)
     add_inspections(jobs)
     _add_sample(jobs)
     add_download(jobs)
@@ -121,6 +123,22 @@ def _add_materialise(jobs: Any) -> None:
     job.description = (
         "Write the pairs that stay as tar shards, with the captions that were chosen for them; of "
         "metadata alone, as the parquet that is to be downloaded."
+    )
+    add_from(job)
+    add_workers(job)
+
+
+def _add_takedown(jobs: Any) -> None:
+    job = jobs.add_parser("takedown", help="take pairs out of a run's outputs, for good")
+    job.description = (
+        "Take pairs out of every output of a run, with a record in takedown/. Stopped, it goes on "
+        "by the same command, or by one without --uids."
+    )
+    job.add_argument(
+        "--uids",
+        type=Path,
+        metavar="FILE",
+        help="one a line, parquet with a column uid, or .npy in DataComp's format",
     )
     add_from(job)
     add_workers(job)

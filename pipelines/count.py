@@ -21,6 +21,7 @@ from pipelines.facts import FACTS, facts_path, image_keys, measure_facts
 from pipelines.inputs import Shard
 from pipelines.rows import read_rows
 from pipelines.storage import ipc_writer
+from pipelines.takedown_list import spare
 from pipelines.unchanged import check_stamps, file_digest
 
 SHARING = np.unique(np.round(2 ** np.arange(0, 48, 0.25))).astype(np.int64)
@@ -36,7 +37,7 @@ def read_shard(run: Run, shard: Shard, _: Iterator[pa.RecordBatch], send: Send) 
     rows = 0
     with ipc_writer(facts_path(run, shard), FACTS) as sink:
         for part in read_rows(shard, damage):
-            facts, words = measure_facts(run, shard, part)
+            facts, words = spare(run, *measure_facts(run, shard, part))
             sink.write_batch(facts)
             pairs, partitions = _pairs(run, facts)
             send("pairs", pairs, partitions)

@@ -165,7 +165,11 @@ def restore_plan(output: Path, *, workers: int = 1) -> Plan:
     Raises:
         ManifestError: `output` holds none.
     """
-    manifest = read_manifest(output)
+    return plan_of(output, read_manifest(output), workers=workers)
+
+
+def plan_of(output: Path, manifest: dict[str, Any], *, workers: int = 1) -> Plan:
+    """Return the plan of a complete run, given its manifest."""
     recipe = from_dict(manifest["recipe"], str(output / NAME))
     root = Path(manifest["input"])
     shards = [Shard.restored(shard, root) for shard in manifest["shards"]]

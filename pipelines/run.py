@@ -88,37 +88,57 @@ def _bring_to_its_end(
 
 def run_decide(plan: Plan, options: Sequence[str] = ()) -> None:
     """Decide again from measured columns; the old decisions stay until the new ones are whole."""
+    with locked(plan.run.home):
+        _check_output(plan.run)
+        # No longer the filter run's, and of pairs that may be others now.
+        stale = (STATE, "shards", "download")
+        decide_again(plan, known_facts(plan.run.measured), stale, options)
+        shutil.rmtree(plan.run.home / "_work")
+
+
+def known_facts(measured: Path) -> dict[str, Any]:
+    """Return what a run knows before it decides: facts of its shards, and what was counted."""
+    old = read_json(measured / NAME)
+    read = ("shard", "kind", "tar", "parquet", "columns", "rows", "files", "damage")
+    shards = {shard["shard"]: {name: shard[name] for name in read} for shard in old["shards"]}
+    known = {"shards": shards, "tables": old["tables"]}
+    path = measured / statistics.NAME
+    sharing = read_json(path).get("sharing") if path.exists() else None
+    return known | ({"sharing": sharing} if sharing else {})
+
+
+def decide_again(
+    plan: Plan, known: dict[str, Any], stale: Sequence[str], options: Sequence[str] = ()
+) -> None:
+    """Decide, in an output that is locked, and put what that gives in the place of the old.
+
+    Args:
+        plan: Its run's output is where the new things are until they are whole.
+        known: From `known_facts`.
+        stale: What else goes; shards are written only if the old ones do.
+        options: Beam's.
+    """
     import apache_beam as beam
 
     from pipelines.jobs import decide_corpus
 
-    old = read_json(plan.run.measured / NAME)
-    read = ("shard", "kind", "tar", "parquet", "columns", "rows", "files", "damage")
-    shards = {shard["shard"]: {name: shard[name] for name in read} for shard in old["shards"]}
-    known = {"shards": shards, "tables": old["tables"]}
-    path = plan.run.measured / statistics.NAME
-    sharing = read_json(path).get("sharing") if path.exists() else None
-    facts = [("", known | ({"sharing": sharing} if sharing else {}))]
+    materialise = plan.run.recipe.materialise and "shards" in stale
 
     def build(shards: Any) -> Any:
-        told = shards.pipeline | "Known" >> beam.Create(facts)
-        return decide_corpus(shards, plan.run, [told])
+        told = shards.pipeline | "Known" >> beam.Create([("", known)])
+        return decide_corpus(shards, plan.run, [told], materialise=materialise)
 
-    with locked(plan.run.home):
-        _check_output(plan.run)
-        remove(plan.run.output)
-        _go(plan.shards, build, options)
-        remove(plan.run.home / STATE)  # what is there is no longer the filter run's
-        merged = "tables/merged_captions"
-        of_pairs = ("decisions", "subset.npy", "shards", "download", merged)
-        for name in (*of_pairs, "report", "audit", statistics.NAME, NAME):
-            new, place = plan.run.output / name, plan.run.home / name
-            if not new.is_file():  # a file is replaced at once: there is a manifest at any time
-                remove(place)
-            if new.exists():
-                place.parent.mkdir(exist_ok=True)
-                new.replace(place)
-        shutil.rmtree(plan.run.home / "_work")
+    remove(plan.run.output)
+    _go(plan.shards, build, options)
+    decided = ("decisions", "subset.npy", "tables/merged_captions", "report", "audit")
+    for name in (*stale, *decided, statistics.NAME, NAME):
+        new, place = plan.run.output / name, plan.run.home / name
+        if not new.is_file():  # a file is replaced at once: there is a manifest at any time
+            remove(place)
+        if new.exists():
+            place.parent.mkdir(exist_ok=True)
+            new.replace(place)
+    remove(plan.run.output)
 
 
 def run_materialise(plan: Plan, options: Sequence[str] = ()) -> tuple[Path, dict[str, int]]:

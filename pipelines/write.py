@@ -38,6 +38,9 @@ from recaption.manifest import NAME
 SHARDS, LISTS, SIZES = "shards", "download", "sizes.json"
 """Where kept pairs go, and those of metadata alone; and what says how many."""
 
+WRITTEN = {"sizes", "listed"}
+"""What `write_shard` tells of, but no other stage."""
+
 _EXTENSIONS = {"JPEG": "jpg", "MPO": "jpg"}
 MERGED = "merged_captions"
 """What a kept sample calls the captions of its copies."""
@@ -67,7 +70,7 @@ def write_shard(run: Run, shard: Shard, _: Iterator[pa.RecordBatch], __: Send) -
         return _write_list(run, shard, kept.drop_columns([*_INTERNAL, *_OF_IMAGES]))
     folder = run.output / SHARDS
     fields = {} if shard.parquet else read_fields(shard)
-    extensions = [_EXTENSIONS.get(kind, kind.lower()) for kind in kept["format"].to_pylist()]
+    extensions = [extension_of(kind) for kind in kept["format"].to_pylist()]
     with (
         replacing(folder / f"{shard.name}.tar") as temporary,
         tarfile.open(temporary, "w") as tar,
@@ -90,6 +93,27 @@ def write_shard(run: Run, shard: Shard, _: Iterator[pa.RecordBatch], __: Send) -
     return facts_of(folder, shard.name, extensions, len(kept))
 
 
+def extension_of(kind: str) -> str:
+    """Return the extension of an image's member, given its format."""
+    return _EXTENSIONS.get(kind, kind.lower())
+
+
+def stays_of(run: Run, shard: Shard) -> pa.ChunkedArray:
+    """Say which of a shard's rows are written.
+
+    Raises:
+        RecipeError: They were given captions, of which none were chosen since the last decision.
+    """
+    return _stays(run, shard, _captions(run, shard))
+
+
+def _stays(run: Run, shard: Shard, captions: pa.Table | None) -> pa.ChunkedArray:
+    if captions:
+        return pc.is_valid(captions["chosen"])
+    decided = decisions_path(run.output, shard.name)
+    return pc.is_null(pq.read_table(decided, columns=["reason"])["reason"])
+
+
 def _write_list(run: Run, shard: Shard, kept: pa.Table) -> dict[str, Any]:
     if len(kept):  # img2dataset fails at a file of none
         with parquet_writer(run.output / LISTS / f"{shard.name}.parquet", kept.schema) as sink:
@@ -101,12 +125,7 @@ def _kept(run: Run, shard: Shard) -> tuple[pa.Table, NDArray[np.int64]]:
     """Return a shard's kept rows, the input's own columns among theirs, and their places."""
     columns = pq.read_table(columns_path(run.measured, shard.name))
     captions = _captions(run, shard)
-    if captions:
-        stays = pc.is_valid(captions["chosen"])
-    else:
-        decided = decisions_path(run.output, shard.name)
-        stays = pc.is_null(pq.read_table(decided, columns=["reason"])["reason"])
-    at = np.flatnonzero(stays.to_numpy())
+    at = np.flatnonzero(_stays(run, shard, captions).to_numpy())
     kept = columns.select([*_OURS, *_INTERNAL]).take(pa.array(at))
     keys = [
         key if _SAFE_KEY.fullmatch(key) else f"row-{row:09d}"
@@ -178,8 +197,9 @@ def finish(account: dict[str, Any], run: Run, *done: Iterable[tuple[str, Any]]) 
     uids = join_parts(run.output / "subset.npy", SUBSET, parts)
     manifest = build_manifest(account, run) | {"subset_uids": uids}
     close_account(manifest)
-    if run.recipe.materialise:
-        describe_shards(run, manifest, chain.from_iterable(done))
+    found = [(name, one) for name, one in chain.from_iterable(done) if one.keys() & WRITTEN]
+    if found:
+        describe_shards(run, manifest, found)
     write_statistics(account, run.output)
     write_pages(manifest, run)
     write_json(run.output / NAME, manifest)

@@ -270,7 +270,7 @@ def test_shards_are_not_written_of_an_input_that_is_another_by_now(
     assert not (output / "shards" / "sizes.json").exists()
 
 
-# ---------------------------------------------------------------------------------- what --resume is
+# -------------------------------------------------------------------------------- what --resume is
 
 
 def test_resume_begins_nothing(
