@@ -4,8 +4,8 @@ import json
 import random
 import shutil
 import tarfile
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,15 +13,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.__main__ import main
-from tests.outputs import manifest_of, rows_of, subset_of, table_rows
+from tests.interruptions import kill_group, kill_once
+from tests.outputs import files_of, manifest_of, rows_of, subset_of, table_rows
 from tests.shards import picture, write_parquet, write_shard
+from tests.takedowns import ask, everything, run, uids_of
 
 WORDS = ("red", "blue", "shoe", "dog", "cat", "photo", "of", "grass", "a", "the")
 SECRET = ("a photo of quuxley zorbington on grass", "Quuxley  Zorbington red shoe photo of the dog")
 """Captions that the corpus has in one pair each; the words are in no other."""
 SHARED = "a photo of a red dog"
 """One that several have."""
-LIMITS = ("--set", "materialise=true", "--set", "language.model=none")
+MATERIALISE = ("--set", "materialise=true")
 
 
 def write_corpus(folder: Path) -> None:
@@ -37,15 +39,11 @@ def write_corpus(folder: Path) -> None:
         write_shard(folder / f"{shard:05d}", pairs, host=f"host{shard}.example")
 
 
-def run(*arguments: Any) -> int:
-    return main([*map(str, arguments), "--workers", "1"])
-
-
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("corpus")
     write_corpus(folder / "in")
-    assert run("filter", "--input", folder / "in", "--output", folder / "out", *LIMITS[:2]) == 0
+    assert run("filter", "--input", folder / "in", "--output", folder / "out", *MATERIALISE) == 0
     return folder / "in", folder / "out"
 
 
@@ -54,26 +52,6 @@ def output(corpus: tuple[Path, Path], tmp_path: Path) -> Path:
     """Return a copy of a run's output."""
     shutil.copytree(corpus[1], tmp_path / "out")
     return tmp_path / "out"
-
-
-def uids_of(output: Path, *captions: str) -> list[str]:
-    return [row["uid"] for row in rows_of(output, "columns") if row["caption"] in captions]
-
-
-def ask(output: Path, uids: list[str], name: str = "uids.txt") -> Path:
-    path = output.parent / name
-    path.write_text("".join(f"{uid}\n" for uid in uids))
-    return path
-
-
-def everything(output: Path) -> bytes:
-    """Return all that a reader of a run's files can find in them: bytes, and what parquet hides."""
-    found = []
-    for path in sorted(path for path in output.rglob("*") if path.is_file()):
-        found.append(path.read_bytes())
-        if path.suffix == ".parquet":
-            found.append(json.dumps(pq.read_table(path).to_pylist(), default=repr).encode())
-    return b"\n".join(found)
 
 
 def test_nothing_of_a_pair_is_left(output: Path, corpus: tuple[Path, Path]) -> None:
@@ -111,7 +89,7 @@ def test_what_is_left_is_what_a_run_leaves_over_a_corpus_without_the_pairs(
     assert run("takedown", "--uids", ask(fresh, uids), "--from", fresh) == 0
     manifest = fresh / "manifest.json"
     manifest.unlink()
-    again = run("filter", "--input", corpus[0], "--output", fresh, *LIMITS[:2], "--overwrite")
+    again = run("filter", "--input", corpus[0], "--output", fresh, *MATERIALISE, "--overwrite")
 
     assert again == 0
     ours, theirs = manifest_of(output), manifest_of(fresh)
@@ -153,8 +131,9 @@ def test_other_jobs_go_by_it(
     uids = uids_of(output, *SECRET)
     assert run("takedown", "--uids", ask(output, uids), "--from", output) == 0
 
-    assert run("filter", "--input", corpus[0], "--output", output, *LIMITS[:2]) == 0
-    assert run("decide", "--from", output, "--recipe", "coyo", "--output", output.parent / "b") == 0
+    assert run("filter", "--input", corpus[0], "--output", output, *MATERIALISE) == 0
+    other = ("--recipe", "conceptual-captions", "--output", output.parent / "b")
+    assert run("decide", "--from", output, *other) == 0
     assert run("decide", "--from", output, "--recipe", "datacomp-basic") == 0
     assert run("materialise", "--from", output) == 0
     assert main(["report", "--from", str(output)]) == 0
@@ -174,7 +153,7 @@ def test_a_pair_stays_away_when_the_output_is_filled_anew(
     assert run("takedown", "--uids", ask(output, uids), "--from", output) == 0
 
     paths = ("--input", corpus[0], "--output", output)
-    assert run("filter", *paths, "--recipe", "coyo", *LIMITS[:2], "--overwrite") == 0
+    assert run("filter", *paths, "--recipe", "coyo", *MATERIALISE, "--overwrite") == 0
 
     assert b"zorbington" not in everything(output).lower()
     assert manifest_of(output)["dropped"]["intact.taken_down"] == 2
@@ -197,6 +176,16 @@ def test_the_same_again_changes_nothing(output: Path, capsys: pytest.CaptureFixt
     assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
 
 
+def own_ngrams(caption: str, others: list[str | None]) -> set[str]:
+    """Return the n-grams that a caption alone has, the plain way."""
+
+    def of(text: str) -> set[str]:
+        words = text.lower().split()
+        return {*words, *map(" ".join, pairwise(words))}
+
+    return of(caption).difference(*(of(text) for text in others if text))
+
+
 def test_the_record_says_what_was_asked_and_done_but_not_what_it_was(output: Path) -> None:
     uids = uids_of(output, *SECRET)
     for at, uid in enumerate(uids):
@@ -207,7 +196,10 @@ def test_the_record_says_what_was_asked_and_done_but_not_what_it_was(output: Pat
     assert [row["uid"] for row in listed] == sorted(uids)
     assert [row["pairs"] for row in listed] == [1, 1]
     assert [(one["new"], one["pairs"], one["unknown"]) for one in requests] == [(1, 1, 0)] * 2
-    assert requests[0]["removed"]["ngrams"] == 5  # two words, the pair of them, and two beside it
+    assert [one["removed"]["ngrams"] for one in requests] == [
+        4,  # on, "on grass", and the bigrams at both ends of the name, which the other has, too
+        len(own_ngrams(SECRET[1], [row["caption"] for row in rows_of(output, "columns")])),
+    ]
     assert not (output / "_work").exists()
 
 
@@ -282,7 +274,7 @@ def test_lists_of_what_is_to_be_downloaded_lose_it_too(tmp_path: Path) -> None:
     write_parquet(tmp_path / "in" / "0.parquet", {n: v[:3] for n, v in rows.items()})
     write_parquet(tmp_path / "in" / "1.parquet", {n: v[3:] for n, v in rows.items()})
     output = tmp_path / "out"
-    assert run("filter", "--input", tmp_path / "in", "--output", output, *LIMITS[:2]) == 0
+    assert run("filter", "--input", tmp_path / "in", "--output", output, *MATERIALISE) == 0
     uids = uids_of(output, "the zorbington dog", "a red shoe")
 
     assert run("takedown", "--uids", ask(output, uids), "--from", output) == 0
@@ -295,3 +287,68 @@ def test_lists_of_what_is_to_be_downloaded_lose_it_too(tmp_path: Path) -> None:
     ]
     assert not (lists / "1.parquet").exists()
     assert b"e.example/1.jpg" not in everything(output)
+
+
+@pytest.mark.parametrize("stage", ["RewriteTables", "Blank", "Rewrite"])
+def test_a_takedown_that_is_killed_is_finished_and_nobody_reads_it_before(
+    stage: str, output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = ask(output, uids_of(output, *SECRET, SHARED))
+    other = output.parent / "other"
+    shutil.copytree(output, other)
+    assert run("takedown", "--uids", file, "--from", other) == 0
+    done = output / "_work" / "takedown" / "_work" / "done" / stage
+    command = ["takedown", "--uids", str(file), "--from", str(output), "--workers", "1"]
+    kill_once(done, kill_group, command)
+    capsys.readouterr()
+
+    assert run("decide", "--from", output) == 2
+    refused = capsys.readouterr().err
+    assert run("takedown", "--from", output) == 0
+
+    assert refused == (
+        f"altmill: {output} must have no takedown under way, got one; wait for it, or finish it "
+        f"by python -m pipelines takedown --from {output}\n"
+    )
+    assert left(output) == left(other)
+
+
+def left(output: Path) -> dict[str, bytes]:
+    """Return what does not depend on when it was asked for."""
+    return {
+        name: content
+        for name, content in files_of(output).items()
+        if name not in ("takedown/uids.parquet", "takedown/requests.json")
+    }
+
+
+def test_there_must_be_something_to_finish(
+    output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = run("takedown", "--from", output)
+
+    assert (code, capsys.readouterr().err) == (
+        2,
+        f"altmill: {output} must have a takedown to finish, got none; name a file by --uids\n",
+    )
+
+
+def test_pairs_are_taken_down_where_they_were_measured_first(
+    output: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    decided = output.parent / "decided"
+    assert run("decide", "--from", output, "--output", decided) == 0
+    file = ask(output, uids_of(output, *SECRET))
+    capsys.readouterr()
+
+    assert run("takedown", "--uids", file, "--from", decided) == 2
+    refused = capsys.readouterr().err
+    assert run("takedown", "--uids", file, "--from", output) == 0
+    assert run("takedown", "--uids", file, "--from", decided) == 0
+
+    assert refused.startswith(
+        f"altmill: {decided} was decided from the columns of {output}, so pairs must be taken down "
+        "there first"
+    )
+    assert b"zorbington" not in everything(decided).lower()
+    assert manifest_of(decided)["dropped"]["intact.taken_down"] == 2
