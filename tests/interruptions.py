@@ -26,7 +26,7 @@ def start(arguments: list[str]) -> subprocess.Popen[bytes]:
 def kill_once(done: Path, kill: Callable[[int], None], arguments: list[str]) -> int:
     """Start a run, kill it as soon as a task is marked as done; return its process group."""
     process = start(arguments)
-    wait_until(lambda: process.poll() is not None or any(done.glob("*.json")))
+    wait_until(lambda: process.poll() is not None or any(done.rglob("*.json")))
     kill(process.pid)
     assert process.wait() == -signal.SIGKILL
     return process.pid

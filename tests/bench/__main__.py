@@ -12,6 +12,7 @@ python -m tests.bench generate                  captions written and judged, bes
 python -m tests.bench download                  images downloaded, beside img2dataset
 python -m tests.bench loader                    pairs loaded, beside webdataset and Pillow
 python -m tests.bench report --rows 10_000_000  a large run's report, written again
+python -m tests.bench skew --rows 5_000_000    a text on many rows, an image with many texts
 python -m tests.bench step                      a training step, beside open_clip; --size for a GPU
 
 Rates are per second of CPU, user and system, children included; on a machine that does other work
@@ -50,6 +51,7 @@ from tests.bench.lookup import measure_lookups
 from tests.bench.ours import PARTS, Spent, run_timed_decide, run_timed_filter, warm_up
 from tests.bench.recall import measure_recall
 from tests.bench.report import measure_report
+from tests.bench.skew import measure_skew
 from tests.bench.step import measure_step
 from tests.bench.usage import NOTHING, seconds, watched
 
@@ -307,6 +309,7 @@ _JOBS: dict[str, Callable[[Path, argparse.Namespace], None]] = {
     "download": lambda folder, _: _say_all(measure_downloads(folder)),
     "loader": lambda folder, _: _say_all(measure_loading(folder)),
     "report": lambda folder, chosen: _say_all(measure_report(folder, chosen.rows)),
+    "skew": lambda folder, chosen: _say_all(measure_skew(folder, chosen.rows)),
     "step": lambda folder, chosen: _say_all(measure_step(folder, chosen.size)),
     "recall": lambda folder, chosen: measure_recall(folder, peers=chosen.peers),
 }
