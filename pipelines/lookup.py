@@ -19,6 +19,10 @@ from pipelines import ngrams
 from pipelines.exchange import Run, Send
 from pipelines.storage import join_parts, read_ipc
 
+_KEYS = {"high": "u8", "low": "u8", "count": "i8"}
+FILES = {"texts": _KEYS, "images": _KEYS, "ngrams": {"hashes": "u8", "ranks": "u4"}}
+"""The arrays of each lookup, with their types."""
+
 _SEARCHED_AT_ONCE = 8192
 
 
@@ -26,12 +30,12 @@ def write_lookups(run: Run, _: int, __: Iterator[pa.RecordBatch], ___: Send) -> 
     """Join the partitions' sorted parts, which are in the order of the hashes."""
     every = range(run.partitions)
     for channel in ("texts", "images"):
-        for name, kind in (("high", "u8"), ("low", "u8"), ("count", "i8")):
+        for name, kind in FILES[channel].items():
             parts = [partial(_counts, run, channel, name, at) for at in every]
-            join_parts(_path(run.output, f"{channel}.{name}"), np.dtype(kind), parts)
-    for name, kind in (("hashes", "u8"), ("ranks", "u4")):
+            join_parts(lookup_path(run.output, f"{channel}.{name}"), np.dtype(kind), parts)
+    for name, kind in FILES["ngrams"].items():
         parts = [partial(_ranks, run, name, at) for at in every]
-        join_parts(_path(run.output, f"ngrams.{name}"), np.dtype(kind), parts)
+        join_parts(lookup_path(run.output, f"ngrams.{name}"), np.dtype(kind), parts)
     return {}
 
 
@@ -112,10 +116,11 @@ def _search(table: ngrams.Hashes, wanted: ngrams.Hashes) -> NDArray[np.int64]:
 
 
 def _load(output: Path, *names: str) -> tuple[NDArray[Any], ...]:
-    return tuple(np.load(_path(output, name), mmap_mode="r") for name in names)
+    return tuple(np.load(lookup_path(output, name), mmap_mode="r") for name in names)
 
 
-def _path(output: Path, name: str) -> Path:
+def lookup_path(output: Path, name: str) -> Path:
+    """Return where an array is, such as `ngrams.ranks`."""
     return output / "tables" / "lookup" / f"{name}.npy"
 
 

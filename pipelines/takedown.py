@@ -33,7 +33,9 @@ from pipelines.takedown_list import (
     read_uids,
     write_list,
 )
+from pipelines.takedown_lookups import put_lookups, rewrite_lookups
 from pipelines.takedown_shards import has_shards, rewrite_shard, with_digests
+from pipelines.unfinished import sweep
 from pipelines.write import describe_shards, write_pages
 from recaption.captions import captions_path, read_provenance
 from recaption.choice import STATISTICS
@@ -119,25 +121,30 @@ def _work(plan: Plan) -> Done:
     """Bring an output in line with its list; each step is done already, or can be done again."""
     home = plan.run.home
     run = replace(plan.run, output=home / "_work" / "takedown", partitions=1)
+    sweep(home)
     found = _each(run, Stage("FindPairs", tasks.find_pairs), plan.shards)
     touched = [shard for shard in plan.shards if found[shard.name]["rows"]]
+    return _finish(run, _remove(plan, run, touched) if touched else {})
+
+
+def _remove(plan: Plan, run: Run, touched: Sequence[Shard]) -> dict[str, int]:
+    """Remove what some shards have of pairs on the list; say how much, by where it was."""
+    home = run.home
     perform(run, Stage("MergeFound", tasks.merge_found), 0)
     _each(run, Stage("LookForOthers", tasks.look_for_others), plan.shards)
     counted = perform(run, Stage("NameGone", tasks.name_gone), 0)
     facts = _rewrite_tables(run, counted)
     blanked = _each(run, Stage("Blank", tasks.blank_shard), touched)
-    decided = replace(plan.run, output=home / "_work" / "decide")
     ngrams_gone = facts.pop("ngrams_gone", 0)
-    decide_again(replace(plan, run=decided), facts, ())
+    deciding = replace(plan.run, output=home / "_work" / "decide")
+    decide_again(replace(plan, run=deciding), facts, ())
     if has_shards(home):
         written = _each(run, Stage("Rewrite", rewrite_shard), plan.shards)
         describe_shards(plan.run, stored_manifest(home), with_digests(home, [*written.items()]))
         write_pages(stored_manifest(home), plan.run)
     _tally_captions(home, plan.shards)
-    removed = {name: part["distinct"] for name, part in counted.items()}
-    removed["ngrams"] = ngrams_gone
-    removed["captions"] = sum(one["captions"] for one in blanked.values())
-    return _finish(run, removed)
+    names = {name: part["distinct"] for name, part in counted.items()} | {"ngrams": ngrams_gone}
+    return names | {"captions": sum(one["captions"] for one in blanked.values())}
 
 
 def _each(run: Run, stage: Stage, items: Sequence[Any]) -> dict[str, Any]:
@@ -155,6 +162,7 @@ def _rewrite_tables(run: Run, counted: dict[str, Any]) -> dict[str, Any]:
     names = {table: sorted((run.home / "tables" / table).glob("*.parquet")) for table in COLUMN}
     parts = [tasks.TablePart(table, path) for table, paths in names.items() for path in paths]
     written = _each(run, Stage("RewriteTables", tasks.rewrite_part), parts)
+    perform(run, Stage("RewriteLookups", rewrite_lookups), 0)
     path = run.work / "facts.json"
     if not path.exists():  # what is there may be of the new decisions already
         gone = sum(one["gone"] for name, one in written.items() if name.startswith("ngrams/"))
@@ -168,6 +176,7 @@ def _rewrite_tables(run: Run, counted: dict[str, Any]) -> dict[str, Any]:
         write_json(path, known | {"ngrams_gone": gone})
     for part in parts:
         tasks.put_part(run, part)
+    put_lookups(run)
     stored: dict[str, Any] = read_json(path)
     return stored
 

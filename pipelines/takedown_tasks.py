@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from filters.text import normalise, text_keys, tokenise
 from pipelines import ngrams
@@ -30,6 +31,7 @@ from pipelines.schema import COLUMNS
 from pipelines.storage import ipc_writer, parquet_writer, read_ipc
 from pipelines.takedown_list import blank, is_listed, read_list
 from recaption.captions import captions_path, write_table
+from recaption.files import replacing
 
 _FOUND = pa.schema(
     [
@@ -155,7 +157,8 @@ def rewrite_part(run: Run, part: TablePart, _: Received, __: Send) -> dict[str, 
     """
     column, is_ngram = COLUMN[part.table], part.table == "ngrams"
     names = _load(run, f"{'names' if is_ngram else 'gone'}/{column}").combine_chunks()
-    gone, hit = 0, False
+    gone: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
+    hit = False
     with (
         pq.ParquetFile(part.path) as file,
         parquet_writer(_staged(run, part), file.schema_arrow) as sink,
@@ -168,11 +171,25 @@ def rewrite_part(run: Run, part: TablePart, _: Received, __: Send) -> dict[str, 
             left = pc.subtract(rows["count"], taken) if is_ngram else rows["count"]
             stays = pc.greater(left, 0) if is_ngram else pc.is_null(at)
             sink.write_table(rows.set_column(2, "count", left).filter(stays))
-            gone += pc.sum(pc.invert(stays), min_count=0).as_py()
+            gone.append(rows["rank"].filter(pc.invert(stays)).to_numpy())
             hit |= at.null_count < len(at)
     if not hit:
         _staged(run, part).unlink()
-    return {"gone": gone}
+    if is_ngram:
+        with replacing(_ranks(run, part)) as temporary, temporary.open("wb") as sink:
+            np.save(sink, np.concatenate(gone))
+    return {"gone": sum(map(len, gone))}
+
+
+def gone_ranks(run: Run) -> NDArray[np.int64]:
+    """Return the ranks of the n-grams that are gone."""
+    parts = sorted((run.work / "taken" / "ranks").rglob("*.npy"))
+    return np.concatenate([np.empty(0, np.int64), *map(np.load, parts)])
+
+
+def gone_names(run: Run, kind: str) -> pa.StringArray:
+    """Return the texts, or the images, that are gone."""
+    return _load(run, f"gone/{kind}")["name"].combine_chunks()
 
 
 def put_part(run: Run, part: TablePart) -> None:
@@ -222,6 +239,8 @@ _KEYS = ("text", "image")
 
 def same_image(run: Run) -> list[str]:
     """Return the uids of other pairs that have an image of those that are gone."""
+    if not _path(run, ".", "same_image").exists():  # no pair has gone
+        return []
     uids: list[str] = _load(run, "same_image")["name"].to_pylist()
     return uids
 
@@ -242,6 +261,10 @@ def _told(kind: str, names: pa.StringArray) -> pa.Table:
 
 def _staged(run: Run, part: TablePart) -> Path:
     return run.work / "tables" / f"{part.name}.parquet"
+
+
+def _ranks(run: Run, part: TablePart) -> Path:
+    return run.work / "taken" / "ranks" / f"{part.name}.npy"
 
 
 def _path(run: Run, what: str, name: str) -> Path:

@@ -65,8 +65,7 @@ def prepare(plan: Plan | ExtractPlan, names: Iterable[str], wish: Wish) -> None:
         write_json(begun, before)
     if before == plan.begun:
         _log.info("going on with the unfinished run in %s", plan.run.home)
-        for path in plan.run.home.rglob(".*.tmp"):  # of processes that were killed
-            path.unlink(missing_ok=True)
+        sweep(plan.run.home)
         return
     left = [path for name in (*names, STATE) for path in plan.run.home.glob(name)]
     left = [path for path in (*left, begun) if path.exists()]
@@ -128,6 +127,12 @@ def _read_changed_again(plan: Plan | ExtractPlan, before: dict[str, Any]) -> Non
         (done / "Read" / f"{name}.json").unlink(missing_ok=True)
         for channel in channels.glob("*"):
             (channel / "Read" / f"{name}.arrow").unlink(missing_ok=True)
+
+
+def sweep(home: Path) -> None:
+    """Remove what processes that were killed had begun to write."""
+    for path in home.rglob(".*.tmp"):
+        path.unlink(missing_ok=True)
 
 
 def remove(path: Path) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import xxhash
 
 from pipelines.__main__ import main
 from tests.interruptions import kill_group, kill_once
@@ -56,6 +57,12 @@ def output(corpus: tuple[Path, Path], tmp_path: Path) -> Path:
 
 def test_nothing_of_a_pair_is_left(output: Path, corpus: tuple[Path, Path]) -> None:
     uids = uids_of(output, *SECRET)
+    (output / "audit").mkdir()
+    (output / "audit" / "1.png").write_bytes(picture(203, 377))
+    (output / "columns" / ".00000.parquet.a-killed-1.tmp").write_text(SECRET[0])
+    hashes = [xxhash.xxh3_64_intdigest(word, 0) for word in ("quuxley", "zorbington")]
+    lookup = output / "tables" / "lookup" / "ngrams.hashes.npy"
+    assert np.isin(hashes, np.load(lookup)).all()
     before = {(r["shard"], r["uid"]): r for r in rows_of(output, "decisions")}
     traces = [b"uuxley", b"zorbington", picture(203, 377), picture(204, 377), b"00007", b"10007"]
     traces[4:] = [b"host0.example/00007", b"host1.example/10007"]
@@ -65,6 +72,7 @@ def test_nothing_of_a_pair_is_left(output: Path, corpus: tuple[Path, Path]) -> N
 
     left = everything(output)
     assert code == 0
+    assert not np.isin(hashes, np.load(lookup)).any()
     assert [trace for trace in traces if trace in left] == []
     after = {(r["shard"], r["uid"]): r for r in rows_of(output, "decisions")}
     gone = {key for key in before if key[1] in uids}
@@ -298,7 +306,7 @@ def test_a_takedown_that_is_killed_is_finished_and_nobody_reads_it_before(
     shutil.copytree(output, other)
     assert run("takedown", "--uids", file, "--from", other) == 0
     done = output / "_work" / "takedown" / "_work" / "done" / stage
-    command = ["takedown", "--uids", str(file), "--from", str(output), "--workers", "1"]
+    command = ["takedown", "--uids", str(file), "--from", str(output), "--workers", "2"]
     kill_once(done, kill_group, command)
     capsys.readouterr()
 
