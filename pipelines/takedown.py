@@ -3,6 +3,10 @@
 It can be stopped at any time: until it is done other jobs refuse the output, and the same command
 goes on.  Decisions are made anew from columns in which the pairs are blank, so whatever is made of
 a run afterwards is made without them; and a run that fills the output anew leaves them out.
+
+What was counted of the corpus stays what other rows are judged by: their columns do not change, nor
+do ranks, and a text or an image keeps its count as long as any other pair has it.  Names that only
+such pairs had go, and n-grams count what is left.
 """
 
 import shutil
