@@ -60,7 +60,7 @@ def test_nothing_of_a_pair_is_left(output: Path, corpus: tuple[Path, Path]) -> N
     (output / "audit").mkdir()
     (output / "audit" / "1.png").write_bytes(picture(203, 377))
     (output / "columns" / ".00000.parquet.a-killed-1.tmp").write_text(SECRET[0])
-    hashes = [xxhash.xxh3_64_intdigest(word, 0) for word in ("quuxley", "zorbington")]
+    hashes = [xxhash.xxh3_64_intdigest(word, 0) for word in (b"quuxley", b"zorbington")]
     lookup = output / "tables" / "lookup" / "ngrams.hashes.npy"
     assert np.isin(hashes, np.load(lookup)).all()
     before = {(r["shard"], r["uid"]): r for r in rows_of(output, "decisions")}
