@@ -58,7 +58,8 @@ def prepare(plan: Plan | ExtractPlan, names: Iterable[str], wish: Wish) -> None:
         ManifestError: There is another run in the output, or none to go on with.
     """
     begun = plan.run.work / "plan.json"
-    before = read_json(begun) if begun.is_file() else {}
+    stored = read_json(begun) if begun.is_file() else {}
+    before = stored if isinstance(stored, dict) else {}  # an older altmill left a text
     if wish.retry_failed and before.get("plan") != plan.digest:
         _read_changed_again(plan, before)
         before = plan.begun
