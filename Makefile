@@ -7,6 +7,7 @@
 # make train                       train a dual encoder on the sample, and evaluate it
 # make train DATA=... RUN=... RECIPE=vit-b16    train on your own
 # make evidence                    test what recaptioning is worth, from end to end
+# make evidence ARGS="--images ..."    on the pictures of a labelled folder
 # make simulate                    put the theory of synthetic captions to the test
 # make check test bench
 

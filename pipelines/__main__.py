@@ -26,7 +26,6 @@ from pipelines.hashes import MIN_QUALITY
 from pipelines.index import NAME
 from pipelines.inputs import InputError
 from pipelines.local import WorkerError
-from pipelines.mixture import Mixture
 from pipelines.plan import (
     plan_decide,
     plan_filter,
@@ -36,6 +35,7 @@ from pipelines.plan import (
 )
 from pipelines.run import run_decide, run_extract, run_filter, run_materialise, run_recaption
 from pipelines.sample import write_sample
+from pipelines.sample_arguments import read_sample
 from pipelines.takedown import SAME_IMAGE, take_down
 from pipelines.unfinished import Wish
 from pipelines.write import write_pages
@@ -88,15 +88,7 @@ def _conclude_badly(error: BaseException) -> int:
 
 def _sample(options: argparse.Namespace, _: Sequence[str]) -> None:
     try:
-        shares = {} if options.clean else dict(options.noise) or None
-        mixture = Mixture(
-            shares=shares,
-            combinations=options.combinations,
-            size=options.size,
-            wordings=options.wordings,
-            side_px=options.side_px,
-        )
-        kinds = write_sample(options.output, rows=options.rows, seed=options.seed, mixture=mixture)
+        kinds = write_sample(options.output, seed=options.seed, **read_sample(options))
     except ValueError as error:
         raise RecipeError(str(error)) from None
     _say(f"{sum(kinds.values()):,} pairs of {len(kinds)} kinds in {options.output}")

@@ -7,6 +7,7 @@ from typing import Any
 from pipelines.download_arguments import add_download
 from pipelines.inspection_arguments import add_inspections
 from pipelines.options import add_from, add_recipe, add_wishes, add_workers
+from pipelines.sample_arguments import add_sample
 from recaption.command_line import Parser
 
 _EXAMPLES = """\
@@ -46,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     _add_materialise(jobs)
     _add_takedown(jobs)
     add_inspections(jobs)
-    _add_sample(jobs)
+    add_sample(jobs)
     add_download(jobs)
     return root
 
@@ -142,51 +143,3 @@ def _add_takedown(jobs: Any) -> None:
     )
     add_from(job)
     add_workers(job)
-
-
-def _add_sample(jobs: Any) -> None:
-    job = jobs.add_parser("sample", help="make a small corpus with the noise of a real one")
-    job.add_argument("--output", required=True, type=Path, metavar="DIR", help="where it goes")
-    job.add_argument("--rows", type=int, default=6000, help="default: %(default)s")
-    job.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    noise = job.add_mutually_exclusive_group()
-    noise.add_argument("--clean", action="store_true", help="without noise: every caption is true")
-    noise.add_argument(
-        "--noise",
-        action="append",
-        type=_share,
-        default=[],
-        metavar="KIND=SHARE",
-        help="such as partner=0.4, of these kinds alone; may be repeated (default: a crawl's)",
-    )
-    job.add_argument(
-        "--combinations",
-        default="all",
-        metavar="WHICH",
-        help="of a colour and a shape: all, seen or held-out, which are the others",
-    )
-    job.add_argument(
-        "--size", default="", metavar="SIZE", help="of all shapes: small or large (default: both)"
-    )
-    job.add_argument(
-        "--wordings",
-        type=int,
-        default=13,
-        metavar="N",
-        help="ways to put a caption: so many of 13 (default: all)",
-    )
-    job.add_argument(
-        "--side-px",
-        type=int,
-        default=224,
-        metavar="N",
-        help="of the smallest picture (default: %(default)s)",
-    )
-
-
-def _share(text: str) -> tuple[str, float]:
-    kind, _, share = text.partition("=")
-    try:
-        return kind, float(share)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be KIND=SHARE, got {text!r}") from None

@@ -8,6 +8,7 @@ import base64
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import count, product
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,8 @@ from pipelines.mixture import (
     Mixture,
     partner_of,
 )
-from pipelines.scene import FOREIGN, WORDINGS, Scene, draw_scene
+from pipelines.photographs import Photograph
+from pipelines.scene import FOREIGN, WORDINGS, Scene
 
 # One placeholder picture under so many different texts that ALIGN's limit, 1,000, is exceeded;
 # left out of a sample of which it would be more than about a quarter.
@@ -53,17 +55,20 @@ class Row:
     mixture: Mixture = CRAWL
 
     @property
-    def scene(self) -> Scene:
+    def shown(self) -> Scene | Photograph:
         """The truth about the row's picture."""
-        return self.scene_of(self.picture)
+        return self.shown_by(self.picture)
 
-    def scene_of(self, number: int) -> Scene:
-        """Draw the scene of a row's picture, again until it is one of the sample's."""
-        rng = rng_for(self.seed, "scene", number)
-        while True:
-            scene = draw_scene(rng)
-            if self.mixture.has(scene):
-                return scene
+    def shown_by(self, number: int) -> Scene | Photograph:
+        """Return the truth about another row's picture."""
+        return self.mixture.shown(number, rng_for(self.seed, "scene", number))
+
+    @property
+    def scene(self) -> Scene:
+        """The truth about a picture that is drawn."""
+        shown = self.shown
+        assert isinstance(shown, Scene)
+        return shown
 
 
 def plan_rows(rows: int, seed: int, mixture: Mixture = CRAWL) -> list[Row]:
@@ -152,7 +157,7 @@ def alt_text(row: Row) -> str | None:
     if row.noise in TEXTS:
         return _text_in_turn(row)
     write = _WRITERS.get(row.noise)
-    return write(row, row.scene) if write else row.scene.caption
+    return write(row, row.shown) if write else row.shown.caption
 
 
 def _text_in_turn(row: Row) -> str | None:
@@ -162,9 +167,8 @@ def _text_in_turn(row: Row) -> str | None:
         number=rng.integers(10_000),
         token=rng.bytes(24).hex(),
         code=base64.b64encode(rng.bytes(33)).decode(),
-        caption=row.scene.caption,
-        colour=row.scene.colour,
-        shape=row.scene.shape,
+        caption=row.shown.caption,
+        **row.shown.columns,
     )
 
 
@@ -174,22 +178,31 @@ def _spurious(row: Row, scene: Scene) -> str:
     return replace(scene, shape=WRONG_SHAPE[scene.shape]).caption
 
 
-def _partner(_: Row, scene: Scene) -> str:
-    colour, shape = partner_of(scene.colour, scene.shape)
-    return replace(scene, colour=colour, shape=shape).caption
+def _partner(_: Row, shown: Scene | Photograph) -> str:
+    if isinstance(shown, Photograph):
+        return shown.wrong.caption
+    colour, shape = partner_of(shown.colour, shown.shape)
+    return replace(shown, colour=colour, shape=shape).caption
 
 
-def _other_image(row: Row, scene: Scene) -> str:
-    """Take the caption of the next row with another shape in another colour."""
-    following = map(row.scene_of, count(row.number + 1))
-    return next(
-        other.caption
-        for other in following
-        if other.shape != scene.shape and other.colour != scene.colour
-    )
+def _other_image(row: Row, shown: Scene | Photograph) -> str:
+    """Take the caption of the next row with another shape in another colour, or another class.
+
+    Classes are few: the partner's is passed over, or it would be named more often than asked.
+    """
+    following = map(row.shown_by, count(row.number + 1))
+    return next(other.caption for other in following if _differ(shown, other))
 
 
-def _boilerplate(row: Row, _scene: Scene) -> str:
+def _differ(one: Scene | Photograph, other: Scene | Photograph) -> bool:
+    if isinstance(one, Photograph) and isinstance(other, Photograph):
+        return other.label not in (one.label, one.partner)
+    assert isinstance(one, Scene)
+    assert isinstance(other, Scene)
+    return one.shape != other.shape and one.colour != other.colour
+
+
+def _boilerplate(row: Row, _: Scene | Photograph) -> str:
     num_texts = max(1, min(row.siblings // PICTURES_PER_BOILERPLATE, len(BOILERPLATE)))
     return BOILERPLATE[row.turn % num_texts]
 
@@ -215,7 +228,7 @@ def _too_long(row: Row, scene: Scene) -> str:
     return " ".join([*words[first:], *words[:first]][: rng.integers(21, 61)])
 
 
-_WRITERS: Mapping[str, Callable[[Row, Scene], str]] = {
+_WRITERS: Mapping[str, Callable[[Row, Any], str]] = {
     "spurious": _spurious,
     "partner": _partner,
     "other_image": _other_image,

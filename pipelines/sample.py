@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageDraw
 
+from pipelines.classes import RECORD
 from pipelines.mixture import CRAWL, Mixture
 from pipelines.noise import (
     Row,
@@ -32,6 +33,7 @@ from pipelines.noise import (
     plan_rows,
     rng_for,
 )
+from pipelines.photographs import Photograph
 from pipelines.scene import render
 from pipelines.shards import add_sample, write_stats
 
@@ -47,14 +49,9 @@ BOMB_SIDE_PX = 60_000
 
 VERSION = 1  # of what is written: raise it with every change that alters bytes
 MAX_ROWS_PER_SHARD = 10_000  # a key has 4 digits for the row in its shard
-SCHEMA = pa.schema(
-    {name: pa.string() for name in ("url", "caption", "truth_caption", "shape", "colour")}
-    | {name: pa.string() for name in ("background", "size", "noise")}
-    | {"punsafe": pa.float32()}
-    | {name: pa.string() for name in ("key", "status", "error_message")}
-    | {name: pa.int32() for name in ("width", "height", "original_width", "original_height")}
-    | {name: pa.string() for name in ("exif", "sha256")}
-)
+_TYPES = {"punsafe": pa.float32()} | {
+    name: pa.int32() for name in ("width", "height", "original_width", "original_height")
+}
 
 
 def write_sample(
@@ -92,7 +89,7 @@ def write_sample(
         plan = plan_rows(rows, seed, mixture)
         for shard, start in enumerate(range(0, rows, rows_per_shard)):
             _write_shard(unfinished, shard, plan[start : start + rows_per_shard])
-        (unfinished / "sample.json").write_text(json.dumps(parameters) + "\n")
+        (unfinished / RECORD).write_text(json.dumps(parameters) + "\n")
         unfinished.rename(output)
     return count_noise(rows, mixture)
 
@@ -105,6 +102,7 @@ def _told(mixture: Mixture) -> dict[str, Any]:
         told = {"noise": dict(mixture.shares)} if mixture.shares else {"clean": True}
     names = ("combinations", "size", "wordings", "side_px")
     changed = {name: getattr(mixture, name) for name in names}
+    told |= mixture.album.about if mixture.album else {}
     return told | {name: value for name, value in changed.items() if value != getattr(CRAWL, name)}
 
 
@@ -119,7 +117,7 @@ def _holds_sample(output: Path, parameters: Mapping[str, Any]) -> bool:
     """Tell this very sample from nothing, or an empty folder; refuse anything else."""
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return False
-    record = output / "sample.json"
+    record = output / RECORD
     found = record.read_text().strip() if record.is_file() else "no sample.json"
     if found != json.dumps(parameters):
         raise FileExistsError(
@@ -145,11 +143,20 @@ def fetch_picture(row: Row) -> Picture | None:
         return None
     if row.noise == "hub":
         return _placeholder()
+    if isinstance(row.shown, Photograph):
+        assert row.mixture.album is not None
+        return _found(row.mixture.album.images[row.shown.picture])
     rng = rng_for(row.seed, "pixels", row.picture)
     image = render(row.scene, *_size(row, rng), rng)
     if row.noise == "broken_image":
         return _break(image, row.turn)
     return _encode(image, str(rng.choice(list(EXTENSION_SHARES), p=[*EXTENSION_SHARES.values()])))
+
+
+def _found(data: bytes) -> Picture:
+    with Image.open(io.BytesIO(data)) as image:
+        kind = str(image.format).lower()
+        return Picture(data, "jpg" if kind == "jpeg" else kind, *image.size)
 
 
 def _size(row: Row, rng: np.random.Generator) -> tuple[int, int]:
@@ -217,25 +224,26 @@ def _write_shard(folder: Path, shard: int, rows: list[Row]) -> None:
                 caption, stored = record["caption"] or "", json.dumps(record, indent=4)
                 members = {picture.extension: picture.data, "json": stored.encode()}
                 add_sample(tar, record["key"], members | {"txt": caption.encode()})
-    pq.write_table(pa.Table.from_pylist(records, SCHEMA), folder / f"{shard:05d}.parquet")
+    pq.write_table(pa.Table.from_pylist(records, _schema(records)), folder / f"{shard:05d}.parquet")
     status_dict = Counter(record["error_message"] or record["status"] for record in records)
     write_stats(folder / f"{shard:05d}_stats.json", status_dict)
+
+
+def _schema(records: list[dict[str, Any]]) -> pa.Schema:
+    return pa.schema({name: _TYPES.get(name, pa.string()) for name in records[0]})
 
 
 def _record(row: Row, key: str, picture: Picture | None) -> dict[str, Any]:
     """Return a row's columns; a placeholder shows no scene, so nothing is true of it."""
     rng = rng_for(row.seed, "record", row.number)
-    scene = None if row.noise == "hub" else row.scene
+    shown, unknown = row.shown, row.noise == "hub"
     host = rng.choice(["images.example.com", "cdn.example.net", "shop.example.org"])
     punsafe = rng.uniform(UNSAFE_ABOVE + 0.01, 1) if row.noise == "unsafe" else rng.beta(1, 12)
     return {
         "url": f"https://{host}/{row.number:08d}.{picture.extension if picture else 'jpg'}",
         "caption": alt_text(row),
-        "truth_caption": scene and scene.caption,
-        "shape": scene and scene.shape,
-        "colour": scene and scene.colour,
-        "background": scene and scene.background,
-        "size": scene and scene.size,
+        "truth_caption": None if unknown else shown.caption,
+        **(dict.fromkeys(shown.columns) if unknown else shown.columns),
         "noise": row.noise,
         "punsafe": float(np.float32(punsafe)),
         "key": key,

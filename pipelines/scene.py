@@ -138,6 +138,12 @@ class Scene:
             place=PLACES[self.background],
         )
 
+    @property
+    def columns(self) -> dict[str, str]:
+        """What a sample tells of it besides a caption."""
+        names = ("shape", "colour", "background", "size")
+        return {name: getattr(self, name) for name in names}
+
     def caption_in(self, language: str) -> str:
         """Say in one of the `FOREIGN` languages what shape, of which colour, is where."""
         wording, shapes, colours, places = FOREIGN[language]

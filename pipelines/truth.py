@@ -1,6 +1,5 @@
 """Hold captions against the truth that a sample corpus has planted: what each scene shows."""
 
-import re
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,17 +8,15 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipelines.scene import COLOURS, SHAPES
+from pipelines.classes import Classes, classes_of
 from recaption.captions import captions_path
 from recaption.filter_run import FilterRun
 
-_PLANTED = ["key", "noise", "colour", "shape"]
-_WORD = re.compile(r"\w+")
 WHOSE = ("raw", "synthetic", "chosen")
 
 
 class Slots(NamedTuple):
-    """The colour and shape words of captions, and how many of them are true."""
+    """The colours and shapes, or classes, that captions name, and how many of them are true."""
 
     said: int
     true: int
@@ -30,7 +27,8 @@ def compare(run: FilterRun) -> dict[str, Any] | None:
 
     Returns:
         `kinds`, by noise, "clean" first: pairs asked, what became of them, and the precision of
-        the colour and shape words of raw, synthetic and chosen captions; `precision` of all pairs;
+        what raw, synthetic and chosen captions name, colours and shapes or classes; `precision` of
+        all pairs;
         `auc`: how often the filter thinks a clean raw caption likelier matched than one of another
         kind, by kind.
     """
@@ -40,8 +38,11 @@ def compare(run: FilterRun) -> dict[str, Any] | None:
     slots: dict[str, dict[str, Slots]] = defaultdict(lambda: dict.fromkeys(WHOSE, Slots(0, 0)))
     scores: dict[str, list[float]] = defaultdict(list)
     for shard in run.shards:
+        assert shard.parquet is not None  # as it is planted
+        classes = classes_of(shard.parquet.parent)
+        columns = ["key", "noise", *classes.columns]
         truth = {
-            row["key"]: row for row in pq.read_table(shard.parquet, columns=_PLANTED).to_pylist()
+            row["key"]: row for row in pq.read_table(shard.parquet, columns=columns).to_pylist()
         }
         table = pq.read_table(captions_path(run.output, shard.name))
         for row in table.filter(table["asked"]).to_pylist():
@@ -52,7 +53,7 @@ def compare(run: FilterRun) -> dict[str, Any] | None:
                 scores[kind].append(row["raw_itm"])
             winner = None if row["winner"] is None else row["candidates"][row["winner"]]["text"]
             for whose, text in zip(WHOSE, (row["raw"], winner, row["chosen"]), strict=True):
-                slots[kind][whose] = _added(slots[kind][whose], _slots(text, planted))
+                slots[kind][whose] = _added(slots[kind][whose], _slots(text, planted, classes))
     order = sorted(counts, key=lambda kind: (kind != "clean", -counts[kind]["asked"], kind))
     kinds = [
         {"noise": kind, **counts[kind]} | {who: _precision(slots[kind][who]) for who in WHOSE}
@@ -77,7 +78,9 @@ def auc(positives: NDArray[np.float64], negatives: NDArray[np.float64]) -> float
 
 
 def _is_planted(path: Path | None) -> bool:
-    return path is not None and set(_PLANTED) <= set(pq.read_schema(path).names)
+    if path is None:
+        return False
+    return {"key", "noise", *classes_of(path.parent).columns} <= set(pq.read_schema(path).names)
 
 
 def _fate(row: dict[str, Any]) -> dict[str, int]:
@@ -89,13 +92,11 @@ def _fate(row: dict[str, Any]) -> dict[str, int]:
     }
 
 
-def _slots(text: str | None, planted: dict[str, Any]) -> Slots:
-    words = _WORD.findall((text or "").lower())
+def _slots(text: str | None, planted: dict[str, Any], classes: Classes) -> Slots:
     said = [
-        word == planted[name]
-        for name, known in (("colour", COLOURS), ("shape", SHAPES))
-        for word in words
-        if word in known
+        name == planted[column]
+        for column, names in zip(classes.columns, classes.named(text), strict=True)
+        for name in names
     ]
     return Slots(len(said), sum(said))
 

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -97,7 +98,9 @@ def _evidence(options: argparse.Namespace) -> None:
     from train.experiments.evidence.grid import read_grid
     from train.experiments.evidence.run import run
 
-    run(read_grid(options.grid, options.set), options.out, options.workers, _say)
+    changes = [f"images={json.dumps(options.images)}"] if options.images else []
+    name = options.grid or ("images" if options.images else "default")
+    run(read_grid(name, [*changes, *options.set]), options.out, options.workers, _say)
 
 
 def _simulate(options: argparse.Namespace) -> None:

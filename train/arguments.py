@@ -105,9 +105,15 @@ def _evidence(verbs: Any) -> None:
     verb.add_argument("--out", required=True, type=Path, metavar="DIR", help="where to")
     verb.add_argument(
         "--grid",
-        default="default",
         metavar="NAME",
-        help="default, large, or a TOML file (default: %(default)s)",
+        help="default, large, ablations, images, or a TOML file (default: default, or images "
+        "with --images)",
+    )
+    verb.add_argument(
+        "--images",
+        metavar="DIR",
+        help="of these pictures: a folder of each class, or shards with a label, perhaps in train "
+        "and test",
     )
     verb.add_argument(
         "--set",

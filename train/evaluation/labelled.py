@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from filters.rule import RecipeError
+from pipelines.photographs import SPLITS
 from train.evaluation.images import SUFFIXES, Place, Source
 from train.evaluation.tar_samples import read_samples
 from train.evaluation.templates import parse_templates
@@ -21,13 +22,6 @@ from train.evaluation.templates import parse_templates
 CLASS_NAMES = "classnames.txt"
 TEMPLATES = "zeroshot_classification_templates.txt"
 MANIFESTS = (".parquet", ".csv", ".tsv")
-SPLITS = {
-    "train": ("train", "training"),
-    "validation": ("validation", "val", "valid", "dev"),
-    "test": ("test", "testing"),
-}
-"""What splits are called."""
-
 LABEL = "label"
 """What a label is called where nothing else is said."""
 Label = str | int

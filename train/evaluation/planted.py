@@ -1,7 +1,8 @@
 """Test a model on pictures whose truth is planted, and on what it may have mixed up with it.
 
-The pictures are those of `python -m pipelines sample`.  Classes are all pairs of a colour and a
-shape; each has a partner, which a noisy corpus names in its place (`pipelines.mixture`).
+The pictures are those of `python -m pipelines sample`: scenes, whose classes are all pairs of a
+colour and a shape, or images of a labelled folder.  Each class has a partner, which a noisy corpus
+names in its place (`pipelines.classes`).
 """
 
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from filters.rule import RecipeError
-from pipelines.mixture import COMBINATIONS, partner_of
+from pipelines.classes import Classes, classes_of
 from train.evaluation.encoder import Encoder, Floats
 from train.evaluation.images import embed
 from train.evaluation.intervals import mean_interval
@@ -21,29 +22,22 @@ from train.evaluation.results import Result
 from train.evaluation.templates import SIMPLE
 from train.evaluation.zero_shot import class_embeddings
 
-GROUPS = ("seen", "held-out")
-"""Of `COMBINATIONS`: told apart from all classes, and told of separately."""
-_PAIRS = sorted(COMBINATIONS["all"])
-CLASSES = tuple(" ".join(pair) for pair in _PAIRS)
-_PLACES = {pair: place for place, pair in enumerate(_PAIRS)}
-PARTNERS = np.array([_PLACES[partner_of(*pair)] for pair in _PAIRS])
-"""The place of each class's partner."""
-
 
 def planted(encoder: Encoder, path: Path) -> list[Result]:
-    """Test a model on a sample, on seen and on held-out combinations.
+    """Test a model on a sample, on seen and on held-out classes.
 
     Returns:
-        For each group that there are pictures of: `acc1`, of all 48 classes; `colour_acc1` and
-        `shape_acc1`, of what is right of the class that was found; `true_margin` and
+        For each group that there are pictures of: `acc1`, of all classes; of scenes `colour_acc1`
+        and `shape_acc1`, of what is right of the class that was found; `true_margin` and
         `spurious_margin`, see `margins`; and measures of the space, as in `measures`.
 
     Raises:
         RecipeError: It is no sample.
     """
-    data = open_labelled(path, label="colour+shape")
-    labels = _labels(data)
-    classes = class_embeddings(encoder, CLASSES, SIMPLE)
+    known = classes_of(path)
+    data = open_labelled(path, label="+".join(known.columns))
+    labels = _labels(data, known)
+    names = class_embeddings(encoder, [" ".join(one) for one in known.partners], SIMPLE)
     seen = embed(encoder.encode_images, data.images)
     labels = labels[seen.at]
     purity = {}
@@ -51,41 +45,42 @@ def planted(encoder: Encoder, path: Path) -> list[Result]:
         weights = encoder.projections().items()
         purity = {f"{tower}_neuron_purity": neuron_purity(one) for tower, one in weights}
     results = []
-    for group in GROUPS:
-        of = np.array([_PLACES[pair] for pair in sorted(COMBINATIONS[group])])
-        here = np.isin(labels, of)
+    for group, some in known.groups.items():
+        here = np.isin(labels, [place for place, one in enumerate(known.partners) if one in some])
         if here.any():
-            results.append(
-                _result(f"{path.name}-{group}", seen.vectors[here], labels[here], classes)
-            )
+            name = f"{path.name}-{group}"
+            results.append(_result(name, seen.vectors[here], labels[here], names, known))
     for result in results:
         result.metrics.update(purity)
         result.faults.update(data.faults | seen.faults)
     return results
 
 
-def _labels(data: Labelled) -> NDArray[np.int64]:
-    """Return the place in `CLASSES` of each picture's label."""
-    unknown = sorted(set(data.classes) - set(CLASSES))
+def _labels(data: Labelled, known: Classes) -> NDArray[np.int64]:
+    """Return the place among the known classes of each picture's label."""
+    places = {" ".join(one): place for place, one in enumerate(known.partners)}
+    unknown = sorted(set(data.classes) - set(places))
     if unknown:
         raise RecipeError(
             f"{data.name} must be a sample of coloured shapes, got {', '.join(unknown[:3])}; name "
             "what python -m pipelines sample wrote"
         )
-    places = np.array([CLASSES.index(name) for name in data.classes])
-    return np.asarray(places[data.labels], np.int64)
+    return np.array([places[name] for name in data.classes], np.int64)[data.labels]
 
 
-def _result(name: str, images: Floats, labels: NDArray[np.int64], classes: Floats) -> Result:
+def _result(
+    name: str, images: Floats, labels: NDArray[np.int64], classes: Floats, known: Classes
+) -> Result:
     cosines = images.astype(np.float64) @ classes.astype(np.float64).T
     found = cosines.argmax(axis=1)
-    right = {"acc1": found == labels} | {
-        f"{what}_acc1": _words(found, place) == _words(labels, place)
-        for place, what in enumerate(("colour", "shape"))
-    }
+    right = {"acc1": found == labels}
+    words = np.array([*known.partners])
+    for place, what in enumerate(known.columns if len(known.columns) > 1 else ()):
+        right[f"{what}_acc1"] = words[found, place] == words[labels, place]
+    apart = margins(cosines, labels, places_of_partners(known))
     each: Mapping[str, NDArray[np.float64]] = {
         **{what: one.astype(np.float64) for what, one in right.items()},
-        **dict(zip(("true_margin", "spurious_margin"), margins(cosines, labels), strict=True)),
+        **dict(zip(("true_margin", "spurious_margin"), apart, strict=True)),
     }
     space = {
         "alignment": alignment(images, classes[labels]),
@@ -97,16 +92,18 @@ def _result(name: str, images: Floats, labels: NDArray[np.int64], classes: Float
         task="planted",
         metrics={what: float(one.mean()) for what, one in each.items()} | space,
         intervals={what: mean_interval(one) for what, one in each.items()},
-        counts={"images": len(images), "classes": len(CLASSES), "templates": len(SIMPLE)},
+        counts={"images": len(images), "classes": len(classes), "templates": len(SIMPLE)},
     )
 
 
-def _words(places: NDArray[np.int64], at: int) -> NDArray[np.str_]:
-    return np.array([pair[at] for pair in _PAIRS])[places]
+def places_of_partners(known: Classes) -> NDArray[np.int64]:
+    """Return, (classes,), the place of each class's partner."""
+    places = {one: place for place, one in enumerate(known.partners)}
+    return np.array([places[partner] for partner in known.partners.values()], np.int64)
 
 
 def margins(
-    cosines: NDArray[np.float64], labels: NDArray[np.int64], partners: NDArray[np.int64] = PARTNERS
+    cosines: NDArray[np.float64], labels: NDArray[np.int64], partners: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return how far each image is nearer to its class, and to the partner, than to the others.
 

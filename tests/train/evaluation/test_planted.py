@@ -8,11 +8,16 @@ import numpy as np
 import pytest
 
 from filters.rule import RecipeError
+from pipelines.classes import SCENES
 from pipelines.mixture import HELD_OUT, Mixture, partner_of
+from pipelines.photographs import open_album
 from pipelines.sample import write_sample
-from tests.train.evaluation.colours import ColourEncoder, directions, write_folders
+from tests.train.evaluation.colours import COLOURS, ColourEncoder, directions, write_folders
 from train.evaluation.encoder import Floats
-from train.evaluation.planted import CLASSES, PARTNERS, margins, planted
+from train.evaluation.planted import margins, places_of_partners, planted
+
+CLASSES = [" ".join(pair) for pair in SCENES.partners]
+PARTNERS = places_of_partners(SCENES)
 
 
 class Knowing(ColourEncoder):
@@ -52,7 +57,7 @@ def test_margins_are_those_of_a_plain_loop() -> None:
     cosines = directions(20, len(CLASSES), 1).astype(np.float64)
     labels = np.random.default_rng(0).integers(0, len(CLASSES), 20)
 
-    true, spurious = margins(cosines, labels)
+    true, spurious = margins(cosines, labels, PARTNERS)
 
     for row, label in enumerate(labels):
         partner = PARTNERS[label]
@@ -94,6 +99,30 @@ def test_a_model_that_took_the_partner_for_the_truth_is_never_right(sample: Path
 
     for name in ("acc1", "colour_acc1", "shape_acc1"):
         assert seen.metrics[name] == 0
+
+
+def test_the_classes_of_found_pictures_are_those_of_their_sample(tmp_path: Path) -> None:
+    album = open_album(
+        write_folders(tmp_path / "flags"), part="all", seed=0, skip=0, rows=None, side_px=24
+    )
+    write_sample(tmp_path / "s", rows=18, mixture=Mixture(shares={}, album=album))
+
+    [found] = planted(ColourEncoder(), tmp_path / "s")
+
+    assert found.dataset == "s-seen"
+    assert found.counts == {"images": 18, "classes": 6, "templates": 1}
+    assert {"acc1", "true_margin", "silhouette"} <= {*found.metrics}
+    assert not {"colour_acc1", "shape_acc1"} & {*found.metrics}
+    assert found.metrics["acc1"] == 1
+    names = sorted(COLOURS)
+    texts = ColourEncoder().encode_texts(names).astype(np.float64)
+    plain = []
+    for at, one in enumerate(texts):
+        cosines = texts @ one
+        partner = (at + 1) % len(names)
+        rest = [cosines[k] for k in range(len(names)) if k not in (at, partner)]
+        plain.append(cosines[partner] - sum(rest) / len(rest))
+    assert found.metrics["spurious_margin"] == pytest.approx(np.mean(plain), abs=0.02)
 
 
 def test_pictures_of_anything_else_are_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,6 +49,30 @@ def test_an_ablation_stands_beside_the_arm_without_the_change(tmp_path: Path) ->
 
     assert "&lt;half&gt;" in text
     assert '<td class="n">44.0<small>30.0</small></td>' in text
+
+
+def of_images() -> dict[str, Any]:
+    """Return an experiment on pictures that were found: one group, and no colours."""
+    one = told()
+    one["grid"]["images"] = "<i>photos"
+    for each in one["runs"]:
+        del each["metrics"]["held-out"]
+    for curve in one["curves"]:
+        curve["accuracy"] = [{"step": p["step"], "seen": p["seen"]} for p in curve["accuracy"]]
+    one["maps"] = {"raw": [{"x": 0.0, "y": at, "label": name} for at, name in enumerate("ab")]}
+    return one
+
+
+def test_pictures_that_were_found_have_classes_and_no_colours(tmp_path: Path) -> None:
+    text = write_page(of_images(), tmp_path).read_text(encoding="utf-8").partition("</style>")[2]
+
+    assert "Top-1 of the classes of <bdi>&lt;i&gt;photos</bdi>" in text
+    for absent in ("held-out", "48 pairs", "Colour<", "the colour and the shape", "nan"):
+        assert absent not in text
+    assert markdown(of_images()).splitlines()[:2] == [
+        "| learnt from S_h and | seen | spurious / true margin |",
+        "|---|---|---|",
+    ]
 
 
 def test_the_table_of_the_readme_is_that_of_the_first_cell() -> None:

@@ -28,7 +28,7 @@ def words_of(commands: list[Command], name: str) -> str:
     return typed(next(command for command in commands if command.name.endswith(name)))
 
 
-@pytest.mark.parametrize("name", ["default", "large"])
+@pytest.mark.parametrize("name", ["default", "large", "ablations", "images"])
 def test_every_command_of_a_grid_is_understood_and_comes_after_what_it_needs(name: str) -> None:
     parsers = {
         package.__name__.partition(".")[0]: package.parser()
@@ -77,6 +77,22 @@ def test_cells_of_one_clean_set_share_the_arms_that_learn_no_raw_caption() -> No
     assert len(trained) == 8 + 6
 
 
+def test_corpora_of_images_share_no_picture() -> None:
+    cells = (Cell(partner=0.4, foreign=0, clean=400), Cell(partner=0.4, foreign=0, clean=100))
+    commands = plan(grid(images="photos", rows=0, test_rows=0, cells=cells), OUT)
+
+    sampled = [typed(command) for command in commands if command.words[1] == "sample"]
+    assert len(sampled) == 1 + 2 * 3
+    assert all("--images photos" in words and "--size" not in words for words in sampled)
+    for words in sampled:
+        test, noisy = "corpora/test" in words, "--noise" in words
+        assert ("--part test" in words) == test
+        assert ("--skip 400" in words) == noisy
+        assert ("--rows" in words) == (not test and not noisy)
+        assert test or "--seed 0 " in words or "--seed 1 " in words
+    assert "foreign" not in " ".join(sampled)
+
+
 def test_every_kind_of_caption_is_chosen_by_its_own_rule() -> None:
     commands = plan(grid(seeds=(0,), arms=("recaptioned", "theory", "capfilt")), OUT)
 
@@ -99,6 +115,7 @@ def test_an_arm_that_needs_no_captions_has_none_written() -> None:
         ({"seeds": (1, 1)}, "seeds must be different seeds"),
         ({"arms": ("raw", "dirty")}, "arms must be different ones of raw, h-only"),
         ({"cells": ()}, "cells must be different"),
+        ({"rows": 0}, "rows must be 100 or more, or 0 of images, got 0"),
         ({"changes": {"filter": ()}}, "changes must be of train and recaption"),
     ],
 )
@@ -110,7 +127,7 @@ def test_a_wrong_grid_is_told_in_a_sentence(changes: dict[str, Any], sentence: s
 def test_too_much_noise_and_an_unknown_grid_are_told_in_a_sentence() -> None:
     with pytest.raises(RecipeError, match=r"cells\.partner must be so low that all noise is 1"):
         Cell(partner=0.8, clean=400)
-    with pytest.raises(RecipeError, match="grid nowhere must be default, large or a TOML file"):
+    with pytest.raises(RecipeError, match="grid nowhere must be default, large, ablations, images"):
         read_grid("nowhere")
 
 

@@ -1,5 +1,6 @@
 """An experiment goes from a grid to a page through the project's jobs, and goes on when killed."""
 
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 pytest.importorskip("torch", reason="needs the extra train")
 
 from recaption.files import read_json
+from tests.shards import photo
 from train.__main__ import main
 
 GRID = """
@@ -34,6 +36,40 @@ factor = "decoding"
 arms = ["recaptioned"]
 recaption = ["decode.strategy=nucleus"]
 """
+
+
+IMAGES = """
+arms = ["raw", "recaptioned"]
+cells = [{partner = 0.3, clean = 60, foreign = 0}]
+rows = 0
+test_rows = 0
+filter = "filter-images"
+"""
+
+
+@pytest.mark.slow
+def test_an_experiment_takes_any_labelled_pictures(tmp_path: Path) -> None:
+    seeds = count()
+    for label in ("hat", "shirt", "t-shirt", "shoes"):
+        for at in range(60):
+            path = tmp_path / "photos" / label / f"{at}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(photo(next(seeds), 40, 30, "PNG"))
+    lines = GRID.partition("[[variants]]")[0].splitlines()
+    kept = [line for line in lines if not line.startswith(("rows", "test_rows", "arms", "cells"))]
+    grid = "\n".join([*kept[:3], IMAGES, *kept[3:]])
+    (tmp_path / "tiny.toml").write_text(grid)
+    words = ["evidence", "--out", str(tmp_path / "out"), "--grid", str(tmp_path / "tiny.toml")]
+
+    assert main([*words, "--images", str(tmp_path / "photos")]) == 0
+
+    told = read_json(tmp_path / "out" / "evidence.json")
+    assert [{*run["metrics"]} for run in told["runs"]] == [{"seen"}] * 2
+    [captions] = told["captions"]
+    assert captions["noise"]["rows"] == 4 * 60 * 0.8 - 60
+    noise = 0.3 + 0.2 + 0.04 + 0.03
+    assert captions["noise"]["true"] == pytest.approx(1 - noise, abs=4 / captions["noise"]["rows"])
+    assert {point["label"] for point in told["maps"]["raw"]} == {"hat", "shirt", "t-shirt", "shoes"}
 
 
 @pytest.mark.slow

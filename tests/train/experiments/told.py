@@ -30,12 +30,12 @@ def told(**accuracy: float | None) -> dict[str, Any]:
         "unique": {"raw": 90, "synthetic": 50},
         "written": {"raw": 100, "synthetic": 100},
         "shares": {"partner": 0.4, "other_image": 0.2},
-        "noise": {"true": 0.4, "partner": 0.41},
+        "noise": {"true": 0.4, "partner": 0.41, "rows": 1000},
     }
     runs = [run(arm, seed, value) for seed in SEEDS for arm, value in arms.items()]
     points = [{"step": s, "seen": 0.5 + s / 1e4, "held-out": 0.4} for s in (25, 50, 75, 100)]
     return {
-        "grid": {"name": "<b>made up</b>", "seeds": [*SEEDS], "rows": 1000, "arms": [*arms]},
+        "grid": {"name": "<b>made up</b>", "seeds": [*SEEDS], "images": "", "arms": [*arms]},
         "runs": runs,
         "captions": [{**runs[0], **captions, "seed": seed} for seed in SEEDS],
         "curves": [

@@ -29,7 +29,7 @@ _MARKS = (
 
 
 def arm_accuracy(rows: Sequence[Spec]) -> markupsafe.Markup:
-    """Draw a line for each arm: accuracy on seen and held-out combinations, with intervals.
+    """Draw a line for each arm: accuracy on seen and held-out classes, with intervals.
 
     Args:
         rows: Each an `arm` and, by group, a `Figure` of `acc1`.
@@ -107,38 +107,30 @@ def curves(told: Sequence[Spec], what: str) -> dict[str, markupsafe.Markup]:
             scale = {"domain": [0, top if what == "loss" else 1]}
             y = {"field": "value", "type": "quantitative", "scale": scale}
             y["axis"] = {"title": None, "tickCount": 4, "format": "~g" if what == "loss" else ".0%"}
-            x = {"field": "step", "type": "quantitative", "axis": {"title": None, "tickCount": 4}}
+            axis = {"title": None, "tickCount": 4, "labelOverlap": True, "labelSeparation": 8}
+            x = {"field": "step", "type": "quantitative", "axis": axis}
             layers.append({"data": {"values": some}, "mark": mark, "encoding": {"x": x, "y": y}})
         drawn[one["arm"]] = _svg(layers, f"{what} of {one['arm']}", size=(210, 110))
     return drawn
 
 
 def scatter(points: Sequence[Spec], name: str) -> markupsafe.Markup:
-    """Draw a map of embeddings: each picture by its own colour and shape.
+    """Draw a map of embeddings: each picture by its own colour and shape, or by its class.
 
     Args:
-        points: Each `x`, `y`, `colour` and `shape`.
+        points: Each `x`, `y`, and `colour` and `shape`, or `label`.
         name: Of the arm.
     """
     axis = {"axis": None, "scale": {"zero": False, "nice": False}, "type": "quantitative"}
-
-    tints = [f"rgb{rgb}" for rgb in COLOURS.values()]
-    encoding = {
-        "x": {"field": "x", **axis},
-        "y": {"field": "y", **axis},
-        "color": {
-            "field": "colour",
-            "type": "nominal",
-            "legend": None,
-            "scale": {"domain": [*COLOURS], "range": tints},
-        },
-        "shape": {
-            "field": "shape",
-            "type": "nominal",
-            "legend": None,
-            "scale": {"domain": [*SHAPES], "range": [*_MARKS]},
-        },
-    }
+    encoding: Spec = {"x": {"field": "x", **axis}, "y": {"field": "y", **axis}}
+    if points and "label" in points[0]:
+        encoding["color"] = {"field": "label", "type": "nominal", "title": None}
+    else:
+        tints = [f"rgb{rgb}" for rgb in COLOURS.values()]
+        looks = (("color", "colour", COLOURS, tints), ("shape", "shape", SHAPES, [*_MARKS]))
+        for channel, field, names, values in looks:
+            scale = {"domain": [*names], "range": values}
+            encoding[channel] = {"field": field, "type": "nominal", "legend": None, "scale": scale}
     mark = {"type": "point", "size": 26, "filled": True, "opacity": 0.85, "color": None}
     layer = {"data": {"values": [*points]}, "mark": mark, "encoding": encoding}
     return _svg([layer], f"Embeddings of {name}", size=(460, 400))

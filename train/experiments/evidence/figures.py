@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import t
@@ -19,6 +19,10 @@ class Figure:
     """Ends of the interval; NaN of a single seed, which tells nothing of others."""
     high: float
     seeds: int
+
+    def within(self, least: float, most: float) -> "Figure":
+        """Return it with its interval cut to what such a figure can be."""
+        return replace(self, low=max(self.low, least), high=min(self.high, most))
 
     @property
     def above(self) -> bool:

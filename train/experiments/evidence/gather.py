@@ -5,11 +5,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pipelines.classes import GROUPS
 from pipelines.manifest import code_version, environment, version_of
 from pipelines.truth import compare
 from recaption.files import read_json
 from recaption.filter_run import FilterRun
-from train.evaluation.planted import GROUPS
 from train.experiments.evidence.grid import Grid
 from train.experiments.evidence.noise import told_by_words
 from train.experiments.evidence.plan import CHOICES, QUARTERS, Place, arms_of, places

@@ -22,9 +22,6 @@ ARMS = {
 }
 """What a model learns from besides S_h, which every arm has."""
 
-JUNK = {"file_name": 0.04, "boilerplate": 0.03, "foreign": 0.03}
-"""Of S_w, as shares: what rules on captions can see."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
@@ -38,17 +35,19 @@ class Cell:
     """Share of S_w whose captions name the partner's colour and shape: C_s of the theory."""
     other_image: float = 0.2
     """Share of S_w with the caption of another picture."""
+    file_name: float = 0.04
+    boilerplate: float = 0.03
+    foreign: float = 0.03
+    """What rules on captions can see, as shares of S_w."""
     clean: int
     """Pairs of S_h."""
     arms: tuple[str, ...] = ()
     """Those that are run here; none named: all of the grid."""
 
     def __post_init__(self) -> None:
-        noise = self.partner + self.other_image + sum(JUNK.values())
         rules = [
-            ("partner", 0 <= self.partner <= 1, "from 0 to 1"),
-            ("other_image", 0 <= self.other_image <= 1, "from 0 to 1"),
-            ("partner", noise <= 1, "so low that all noise is 1 at most"),
+            *((kind, 0 <= share <= 1, "from 0 to 1") for kind, share in self.shares.items()),
+            ("partner", sum(self.shares.values()) <= 1, "so low that all noise is 1 at most"),
             ("clean", self.clean >= 40, "40 or more"),
         ]
         check_bounds(self, "cells", rules)
@@ -73,7 +72,8 @@ class Cell:
     @property
     def shares(self) -> dict[str, float]:
         """The noise of its S_w."""
-        return {"partner": self.partner, "other_image": self.other_image, **JUNK}
+        kinds = ("partner", "other_image", "file_name", "boilerplate", "foreign")
+        return {kind: getattr(self, kind) for kind in kinds}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,13 +108,15 @@ class Grid:
     name: str
     seeds: tuple[int, ...]
     """Of the corpora, the captioner and the models, all at once."""
+    images: str = ""
+    """A labelled folder whose pictures take the place of scenes, as `pipelines sample --images`."""
     rows: int = 6000
-    """Pairs of S_w."""
+    """Pairs of S_w; 0: as many as `images` has besides S_h."""
     test_rows: int = 1200
-    """Pictures that models are tested on, of all combinations; no model has seen them."""
+    """Pictures that models are tested on, of all classes, and no model has seen; 0: all."""
     size: str = "large"
     wordings: int = 4
-    side_px: int = 24
+    side_px: int = 64
     """See `pipelines.mixture.Mixture`: small pictures of large shapes, put in few ways, so that it
     takes minutes."""
     arms: tuple[str, ...] = tuple(arm for arm in ARMS if arm != "theory")
@@ -123,15 +125,15 @@ class Grid:
     train: str = ""
     recaption: str = ""
     filter: str = ""
-    """Recipes of the three jobs; empty: those that lie beside the grid in altmill."""
+    """Recipes of the three jobs, of altmill's own or TOML files; empty: the first of its own."""
     changes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Changes of `train` and `recaption`, of all their runs."""
 
     def __post_init__(self) -> None:
         rules = [
             ("seeds", len(self.seeds) == len(set(self.seeds)) > 0, "different seeds, one or more"),
-            ("rows", self.rows >= 100, "100 or more"),
-            ("test_rows", self.test_rows >= 100, "100 or more"),
+            ("rows", self._enough(self.rows), "100 or more, or 0 of images"),
+            ("test_rows", self._enough(self.test_rows), "100 or more, or 0 of images"),
             ("cells", len({cell.name for cell in self.cells}) == len(self.cells) > 0, "different"),
             ("variants", self._differ(), "of different names"),
             ("changes", set(self.changes) <= {"train", "recaption"}, "of train and recaption"),
@@ -139,17 +141,21 @@ class Grid:
         check_bounds(self, "", rules)
         _check_arms(self.arms, "arms")
 
+    def _enough(self, rows: int) -> bool:
+        return rows >= 100 or (self.images != "" and rows == 0)
+
     def _differ(self) -> bool:
         return len({slug(variant.name) for variant in self.variants}) == len(self.variants)
 
     def recipe(self, job: str) -> str:
         """Return the recipe of a job: `filter`, `recaption` or `train`."""
-        given: str = getattr(self, job)
-        return given or str(files("train.experiments.evidence") / "recipes" / f"{job}.toml")
+        given = getattr(self, job) or job
+        own = files("train.experiments.evidence") / "recipes" / f"{given}.toml"
+        return str(own) if own.is_file() else str(given)
 
 
 def read_grid(name: str, changes: Sequence[str] = ()) -> Grid:
-    """Read a grid: `default`, `large`, or a TOML file.
+    """Read a grid: `default`, `large`, `ablations`, `images`, or a TOML file.
 
     Raises:
         RecipeError: There is none, or it is wrong.
@@ -159,7 +165,8 @@ def read_grid(name: str, changes: Sequence[str] = ()) -> Grid:
         text = (preset if preset.is_file() else Path(name)).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(
-            f"grid {name} must be default, large or a TOML file, got: {error}; correct the name"
+            f"grid {name} must be default, large, ablations, images or a TOML file, got: {error}; "
+            "correct the name"
         ) from None
     grid: Grid = build(Grid, read_table(text, name, tuple(changes)), "", name)
     return grid

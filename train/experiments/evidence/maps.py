@@ -7,6 +7,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from pipelines.classes import classes_of
+
 PERPLEXITY = 30
 """Source: van der Maaten and Hinton, "Visualizing data using t-SNE", JMLR 2008: 5 to 50."""
 
@@ -25,9 +27,9 @@ def lay_out(embeddings: Path, corpus: Path) -> list[dict[str, Any]]:
     keys: list[str] = []
     for path in sorted((embeddings / "metadata").glob("*.parquet")):
         keys += pq.read_table(path, columns=["image_path"])["image_path"].to_pylist()
-    truth = {}
+    columns, truth = classes_of(corpus).columns, {}
     for path in sorted(corpus.glob("*.parquet")):
-        for row in pq.read_table(path, columns=["key", "colour", "shape"]).to_pylist():
+        for row in pq.read_table(path, columns=["key", *columns]).to_pylist():
             truth[row["key"]] = row
     few = min(PERPLEXITY, max(1, (len(vectors) - 1) // 3))
     plane: NDArray[np.float32] = TSNE(
@@ -35,6 +37,6 @@ def lay_out(embeddings: Path, corpus: Path) -> list[dict[str, Any]]:
     ).fit_transform(vectors)
     return [
         {"x": round(float(x), 2), "y": round(float(y), 2)}
-        | {name: truth[key.rpartition("/")[2]][name] for name in ("colour", "shape")}
+        | {name: truth[key.rpartition("/")[2]][name] for name in columns}
         for key, (x, y) in zip(keys, plane, strict=True)
     ]

@@ -9,6 +9,7 @@ from typing import Any
 
 import jinja2
 
+from pipelines.classes import GROUPS
 from pipelines.page import NONE, pages
 from recaption.files import write_text
 from train.experiments.evidence import charts, judge
@@ -31,10 +32,10 @@ COLUMNS = {
 }
 """Headings of metrics, and what they are multiplied by."""
 THREATS = (
-    "S_h is drawn from the same scenes as S_w, which is kind to the captioner; a real clean set "
+    "S_h is drawn from the same pictures as S_w, which is kind to the captioner; a real clean set "
     "is of another kind.",
-    "Captions are made of 13 templates, so that text is easy, and a captioner has little to learn.",
-    "The noise is planted: a partner is the same for a colour and a shape everywhere.",
+    "Captions are made of few templates: text is easy, and a captioner has little to learn.",
+    "The noise is planted: the partner of a class is the same everywhere.",
     "The filter model has learnt from S_h, too, and so have all arms.",
     "All arms take equal steps, which favours those with easy text and few pairs.",
     "The learning rate falls to 0, so that a curve is flat at its end whatever it could still "
@@ -51,10 +52,11 @@ def write_page(told: Told, out: Path) -> Path:
         out: The experiment's folder.
     """
     first = judge.cells(told)[0]
+    columns = _columns(told)
     page = _template().render(
         out=str(out),
         grid=told["grid"],
-        cells=[_cell(told, cell) for cell in judge.cells(told)],
+        cells=[_cell(told, cell, columns) for cell in judge.cells(told)],
         checks=judge.checks(told),
         reading=judge.reading(told),
         captions=[_captions(told, one) for one in judge.captions(told)],
@@ -62,7 +64,7 @@ def write_page(told: Told, out: Path) -> Path:
         accuracies=charts.curves(told["curves"], "accuracy"),
         maps={arm: charts.scatter(some, arm) for arm, some in told["maps"].items()},
         variants=_variants(told, first),
-        columns=[heading for heading, _ in COLUMNS.values()],
+        columns=[COLUMNS[name][0] for name in columns],
         arms=ARMS,
         threats=THREATS,
         first=judge.title(told, first),
@@ -73,7 +75,18 @@ def write_page(told: Told, out: Path) -> Path:
     return path
 
 
-def _cell(told: Told, cell: str) -> Told:
+def _columns(told: Told) -> list[str]:
+    """Return the metrics that there are figures of: a class that was found has no colour."""
+    known = {name for run in told["runs"] for one in run["metrics"].values() for name in one}
+    return [name for name in COLUMNS if name in known]
+
+
+def _groups(told: Told) -> list[str]:
+    known = {group for run in told["runs"] for group in run["metrics"]}
+    return [group for group in GROUPS if group in known]
+
+
+def _cell(told: Told, cell: str, columns: Sequence[str]) -> Told:
     rows = [row for row in judge.rows(told) if row["cell"] == cell]
     differences = [one for one in judge.differences(told) if one["cell"] == cell]
     return {
@@ -83,8 +96,7 @@ def _cell(told: Told, cell: str) -> Told:
                 "arm": row["arm"],
                 "group": group,
                 "cells": [
-                    number(row["figures"][group][name], scale)
-                    for name, (_, scale) in COLUMNS.items()
+                    number(row["figures"][group][name], COLUMNS[name][1]) for name in columns
                 ],
             }
             for row in rows
@@ -157,16 +169,16 @@ def _percent(value: float | None) -> str:
 
 def markdown(told: Told) -> str:
     """Return the table of the first cell, as the README has it."""
-    cell = judge.cells(told)[0]
+    cell, groups = judge.cells(told)[0], _groups(told)
     lines = [
-        "| learnt from S_h and | seen | held-out | spurious / true margin |",
-        "|---|---|---|---|",
+        f"| learnt from S_h and | {' | '.join(groups)} | spurious / true margin |",
+        "|---" * (2 + len(groups)) + "|",
     ]
     for row in judge.rows(told):
         if row["cell"] != cell or not row["figures"]["seen"]["acc1"].seeds:
             continue
         shown = []
-        for group in ("seen", "held-out"):
+        for group in groups:
             mean, interval = number(row["figures"][group]["acc1"], 100)
             shown.append(f"{mean} ({interval})" if interval else mean)
         wrong, true = (row["figures"]["seen"][f"{one}_margin"].mean for one in ("spurious", "true"))

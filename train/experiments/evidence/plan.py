@@ -118,21 +118,32 @@ def plan(grid: Grid, out: Path) -> list[Command]:
 
 def _corpora(every: Sequence[Place]) -> Iterator[Command]:
     grid = every[0].grid
-    look = ["--size", grid.size, "--wordings", str(grid.wordings), "--side-px", str(grid.side_px)]
-    yield _sample(every[0].test, grid.test_rows, TEST_SEED, [*look, "--clean"])
-    seen = [*look, "--combinations", "seen"]
+    tested, seen, noisy = _shows(grid)
+    yield _sample(every[0].test, grid.test_rows, TEST_SEED, [*tested, "--clean"])
     for place in every:
         noise = [f"--noise={kind}={share:g}" for kind, share in place.cell.shares.items() if share]
-        yield _sample(place.corpus(), grid.rows, place.seed, [*seen, *noise])
+        yield _sample(place.corpus(), grid.rows, place.seed, [*seen, *noisy, *noise])
         yield _filter(grid, place.corpus(), place.corpus("filtered"))
-        clean = place.clean()
-        yield _sample(clean, place.cell.clean, place.seed + CLEAN_SEED, [*seen, "--clean"])
-        yield _filter(grid, clean, place.clean("filtered"))
+        # A deal of pictures is of one seed; scenes are drawn, and must not be the same ones.
+        seed = place.seed if grid.images else place.seed + CLEAN_SEED
+        yield _sample(place.clean(), place.cell.clean, seed, [*seen, "--clean"])
+        yield _filter(grid, place.clean(), place.clean("filtered"))
+
+
+def _shows(grid: Grid) -> tuple[list[str], list[str], list[str]]:
+    """Return what corpora show: those of the test, those of training, and S_w besides."""
+    look = ["--wordings", str(grid.wordings), "--side-px", str(grid.side_px)]
+    if not grid.images:
+        look += ["--size", grid.size]
+        return look, [*look, "--combinations", "seen"], []
+    look += ["--images", grid.images, "--part"]
+    clean = max(cell.clean for cell in grid.cells)
+    return [*look, "test"], [*look, "train"], ["--skip", str(clean)]
 
 
 def _sample(folder: Path, rows: int, seed: int, options: list[str]) -> Command:
-    words = ["pipelines", "sample", "--output", str(folder), "--rows", str(rows)]
-    return Command(f"sample {folder.name}", (*words, "--seed", str(seed), *options))
+    words = ["pipelines", "sample", "--output", str(folder), "--seed", str(seed), *options]
+    return Command(f"sample {folder.name}", (*words, *(["--rows", str(rows)] if rows else ())))
 
 
 def _filter(grid: Grid, corpus: Path, output: Path) -> Command:

@@ -35,7 +35,9 @@ def run(grid: Grid, out: Path, workers: int, say: Callable[[str], None]) -> dict
     Raises:
         RecipeError: A command failed, or `out` holds another experiment.
     """
-    plain = asdict(grid)
+    recipes = [Path(grid.recipe(job)) for job in ("filter", "recaption", "train")]
+    texts = [path.read_text(encoding="utf-8") for path in recipes if path.is_file()]
+    plain = asdict(grid) | {"recipes": texts}
     _refuse_other(out / GRID, plain)
     commands = plan(grid, out)
     write_json(out / GRID, plain)
@@ -62,6 +64,6 @@ def run(grid: Grid, out: Path, workers: int, say: Callable[[str], None]) -> dict
 def _refuse_other(path: Path, plain: dict[str, Any]) -> None:
     if path.exists() and read_json(path) != json.loads(json.dumps(plain)):
         raise RecipeError(
-            f"{path.parent} must be new or hold an experiment of the same grid, got another; name "
-            "another --out"
+            f"{path.parent} must be new or hold an experiment of the same grid and recipes, got "
+            "another; name another --out"
         )
