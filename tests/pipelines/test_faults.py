@@ -135,7 +135,7 @@ def test_a_worker_that_is_killed_costs_no_row(
 # --------------------------------------------------------------------------------- the disk is full
 
 
-@pytest.mark.parametrize("most_bytes", [3_000, 20_000])
+@pytest.mark.parametrize("most_bytes", [pytest.param(3_000, marks=pytest.mark.slow), 20_000])
 def test_a_full_disk_stops_a_run_which_goes_on_when_there_is_room(
     most_bytes: int, source: Path, expected: dict[str, bytes], tmp_path: Path
 ) -> None:

@@ -297,7 +297,13 @@ def test_lists_of_what_is_to_be_downloaded_lose_it_too(tmp_path: Path) -> None:
     assert b"e.example/1.jpg" not in everything(output)
 
 
-@pytest.mark.parametrize("stage", ["RewriteTables", "Blank", "Rewrite"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [pytest.param("RewriteTables", marks=SLOW), "Blank", pytest.param("Rewrite", marks=SLOW)],
+)
 def test_a_takedown_that_is_killed_is_finished_and_nobody_reads_it_before(
     stage: str, output: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
