@@ -44,8 +44,9 @@ from recaption.files import read_json
 from recaption.manifest import NAME as MANIFEST
 from recaption.manifest import ManifestError, read_manifest
 from recaption.settings import read_settings
+from recaption.store_clients import StoreError
 
-_ERRORS = (RecipeError, InputError, ManifestError, WorkerError, FileExistsError)
+_ERRORS = (RecipeError, InputError, ManifestError, WorkerError, StoreError, FileExistsError)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

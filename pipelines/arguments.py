@@ -1,14 +1,13 @@
 """What may be said on the command line."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from pipelines.download_arguments import add_download
 from pipelines.inspection_arguments import add_inspections
 from pipelines.options import add_from, add_recipe, add_wishes, add_workers
 from pipelines.sample_arguments import add_sample
-from recaption.command_line import Parser
+from recaption.command_line import Parser, here, place
 
 _EXAMPLES = """\
 examples:
@@ -61,7 +60,9 @@ def _add_extract(jobs: Any) -> None:
         metavar="PATH",
         help="WARC, WAT or HTML files, gzipped or not: a folder, file or glob",
     )
-    job.add_argument("--output", "--out", required=True, type=Path, metavar="DIR", help="the pairs")
+    job.add_argument(
+        "--output", "--out", required=True, type=place, metavar="DIR", help="the pairs"
+    )
     job.add_argument("--base-url", metavar="URL", help="of the folder that HTML files come from")
     add_wishes(job)
     add_workers(job)
@@ -79,7 +80,7 @@ def _add_filter(jobs: Any) -> None:
         metavar="PATH",
         help="img2dataset shards, parquet metadata or parquet with images: a folder, file or glob",
     )
-    job.add_argument("--output", required=True, type=Path, metavar="DIR", help="where results go")
+    job.add_argument("--output", required=True, type=place, metavar="DIR", help="where results go")
     add_recipe(job)
     job.add_argument(
         "--dry-run", action="store_true", help="check everything, print the plan, stop"
@@ -97,7 +98,7 @@ def _add_decide(jobs: Any) -> None:
     add_from(job)
     add_recipe(job)
     job.add_argument(
-        "--output", type=Path, metavar="DIR", help="where results go (default: in place)"
+        "--output", type=place, metavar="DIR", help="where results go (default: in place)"
     )
 
 
@@ -107,7 +108,7 @@ def _add_recaption(jobs: Any) -> None:
         "Do what python -m recaption does after train, on workers of a Beam runner, whose options "
         "follow after --."
     )
-    add_from(job)
+    add_from(job, here)
     job.add_argument("--recipe", default="small", metavar="NAME", help="as of python -m recaption")
     job.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change it")
     for name in ("captioner", "scorer", "device"):
@@ -137,9 +138,9 @@ def _add_takedown(jobs: Any) -> None:
     )
     job.add_argument(
         "--uids",
-        type=Path,
+        type=here,
         metavar="FILE",
         help="one a line, parquet with a column uid, or .npy in DataComp's format",
     )
-    add_from(job)
+    add_from(job, here)
     add_workers(job)

@@ -16,6 +16,7 @@ from pipelines.exchange import Run, Send
 from pipelines.inputs import Shard
 from pipelines.measure import columns_path
 from pipelines.storage import ipc_writer, parquet_writer, read_ipc
+from recaption.stores import readable
 
 _SENT = pa.schema(
     [
@@ -109,7 +110,9 @@ def captions_of(
     else:
         names = uids.to_pylist()
         folder = run.output / "tables" / "merged_captions"
-        tables = iter([pq.read_table(folder, filters=[("uid", "in", names)])])
+        wanted = [("uid", "in", names)]
+        files = sorted(folder.glob("*.parquet"))
+        tables = (pq.read_table(readable(file), filters=wanted) for file in files)
     for table in tables:
         merged |= dict(zip(*(column.to_pylist() for column in table.columns), strict=True))
     return pa.array([merged.get(name, []) for name in names], pa.list_(pa.string()))

@@ -22,6 +22,7 @@ from pipelines.inputs import find_shards
 from pipelines.rows import mapped, read_rows
 from pipelines.schema import IMAGE_EXTENSIONS
 from pipelines.tars import Sample, read_members, samples
+from recaption.stores import readable
 
 IMAGES = ("jpg", "png", "jpeg", "webp")
 """The members that open_clip takes for the image of a sample."""
@@ -203,7 +204,7 @@ def _decode(image: bytes, key: str, checkup: Checkup) -> None:
 
 def _check_parquet(check: Check, path: Path, checkup: Checkup) -> None:
     """Check a parquet that holds images; its rows whose download failed are no samples."""
-    names = pq.read_schema(path).names
+    names = pq.read_schema(readable(path)).names
     chosen = {"caption": check.caption} if check.caption in names else {}
     _, (shard,) = find_shards(str(path), chosen, path / "nothing", captions=False)
     chance, damage = random.Random(f"{check.seed} {path.name}"), list[str]()

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from pipelines.findings import Checkup
 from recaption.files import read_json
+from recaption.stores import readable
 
 
 def compare(files: list[Path], keys: set[str], checkup: Checkup) -> None:
@@ -47,10 +48,12 @@ def _object(path: Path) -> dict[str, Any] | None:
 
 def _compare_parquet(parquet: Path, keys: set[str], checkup: Checkup) -> None:
     try:
-        names = pq.read_schema(parquet).names
+        names = pq.read_schema(readable(parquet)).names
         if "key" not in names:
             return
-        table = pq.read_table(parquet, columns=[n for n in ("key", "status") if n in names])
+        table = pq.read_table(
+            readable(parquet), columns=[n for n in ("key", "status") if n in names]
+        )
     except (OSError, pa.ArrowException) as error:
         checkup.add("parquet_unreadable", f"{parquet.name}: {str(error).splitlines()[0]}")
         return

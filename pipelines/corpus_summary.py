@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from pipelines.count import SHARING
 from pipelines.exchange import Run
+from recaption.stores import readable
 
 _TOP = 50
 _CURVE_POINTS = 100
@@ -55,7 +56,7 @@ def _ranks(output: Path, table: str, ranks: range) -> list[dict[str, Any]]:
     """Read the rows of a ranked table with some ranks; those that were taken down are not there."""
     found: list[dict[str, Any]] = []
     for path in _table(output, table):
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(readable(path)) as file:
             for group in range(file.num_row_groups):
                 known = file.metadata.row_group(group).column(0).statistics
                 if known and known.min < ranks.stop and known.max >= ranks.start:
@@ -101,7 +102,7 @@ def _curve(output: Path, listed: int) -> list[list[int]]:
     wanted = np.unique(np.geomspace(1, max(1, listed), _CURVE_POINTS).astype(np.int64)) - 1
     points, before = [], 0
     for path in _table(output, "ngrams"):
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(readable(path)) as file:
             for group in range(file.num_row_groups):
                 rows = file.metadata.row_group(group).num_rows
                 here = wanted[(wanted >= before) & (wanted < before + rows)]

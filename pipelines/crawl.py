@@ -1,6 +1,7 @@
 """Find the files of a crawl, and plan to extract their pairs."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from filters.rule import RecipeError
 from pipelines.exchange import Exchange
 from pipelines.inputs import InputError, find_files
 from pipelines.manifest import code_version
+from recaption.stores import stat_all
 
 REPORT = "report"
 LEFT_BY_EXTRACT = ("[0-9]*.parquet", REPORT, "manifest.json")
@@ -85,7 +87,8 @@ def plan_extract(
             f"input {source} must hold .warc, .wat or .html files (or .gz of them), got none; "
             "check the path"
         )
-    size = sum(path.stat().st_size for part in parts for path in part.files)
+    states = stat_all([path for part in parts for path in part.files])
+    size = sum(state.st_size for state in states)
     run = ExtractRun(
         source=root,
         output=output,
@@ -95,7 +98,7 @@ def plan_extract(
         workers=workers,
         base_url=base_url,
     )
-    return ExtractPlan(run=run, parts=parts, digest=_digest(run, parts))
+    return ExtractPlan(run=run, parts=parts, digest=_digest(run, parts, states))
 
 
 def _parts(root: Path, files: Sequence[Path]) -> list[Part]:
@@ -112,12 +115,11 @@ def _parts(root: Path, files: Sequence[Path]) -> list[Part]:
     return [Part(name, index, group) for index, (name, group) in enumerate(groups)]
 
 
-def _digest(run: ExtractRun, parts: Sequence[Part]) -> str:
+def _digest(run: ExtractRun, parts: Sequence[Part], states: Sequence[os.stat_result]) -> str:
     """Return what tells whether a run is the same: code, options, and the input files."""
     digest = hashlib.sha256(f"{code_version()} {run.partitions} {run.base_url}\n".encode())
-    for part in parts:
-        for path in part.files:
-            state = path.stat()
-            line = f"{part.name} {path} {state.st_size} {state.st_mtime_ns}\n"
-            digest.update(line.encode(errors="surrogateescape"))
+    files = [(part, path) for part in parts for path in part.files]
+    for (part, path), state in zip(files, states, strict=True):
+        line = f"{part.name} {path} {state.st_size} {state.st_mtime_ns}\n"
+        digest.update(line.encode(errors="surrogateescape"))
     return digest.hexdigest()

@@ -12,12 +12,12 @@ from pipelines import statistics
 from pipelines.decide import decisions_path
 from pipelines.drift import LARGE, SOME, Drift, of_categories, of_histogram
 from pipelines.inputs import Shard
-from pipelines.manifest import measured_folder
 from pipelines.measure import columns_path
 from pipelines.page import inert, share
 from pipelines.pictures import read_rows, thumbnail
 from pipelines.verdicts import ABSENT, KEPT, Change, Changes, Example, compare_verdicts
-from recaption.manifest import read_manifest
+from recaption.manifest import input_folder, measured_folder, read_manifest
+from recaption.stores import readable
 
 FATES = {
     "gone": "kept in A, dropped in B",
@@ -257,7 +257,7 @@ def _row(run: _Run, shard: str, at: int) -> Told:
 
 def _at(path: Path, at: int, names: tuple[str, ...]) -> Told:
     """Read a row of a parquet, and no more than its row group."""
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(readable(path)) as file:
         for group in range(file.num_row_groups):
             rows = file.metadata.row_group(group).num_rows
             if at < rows:
@@ -277,6 +277,6 @@ def _picture(run: _Run, place: tuple[str, int], row: Mapping[str, Any]) -> str |
     wanted = {name: row[name] for name in ("image_offset", "image_bytes")} | {"row": at}
     if not wanted["image_bytes"]:
         return None
-    images = read_rows(Shard.restored(told, Path(run.manifest["input"])), [wanted])
+    images = read_rows(Shard.restored(told, input_folder(run.manifest)), [wanted])
     max_pixels = run.manifest["recipe"]["images"]["max_pixels"]
     return thumbnail(images[0], max_pixels) if images else None

@@ -16,6 +16,7 @@ from pipelines.findings import Checkup
 from pipelines.local import spread
 from pipelines.page import inert
 from pipelines.shard_paths import find_shard_files
+from recaption.stores import to_path
 
 _EXAMPLE_CHARACTERS = 120
 
@@ -143,7 +144,7 @@ def _shared_keys(checkups: Sequence[Checkup]) -> Iterator[tuple[str, tuple[int, 
     again = np.flatnonzero(keys[order][1:] == keys[order][:-1])
     shared = np.unique(keys[order][again])
     if len(shared):
-        one, two = (Path(checkups[shards[order[at]]].shard) for at in (again[0], again[0] + 1))
+        one, two = (to_path(checkups[shards[order[at]]].shard) for at in (again[0], again[0] + 1))
         key = key_of(one, int(shared[0]))
         where = " and ".join("/".join(path.parts[-2:]) for path in (one, two))
         yield "key_in_shards", (len(shared), f"{key} in {where}")

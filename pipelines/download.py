@@ -27,6 +27,7 @@ from pipelines.portions import Portion, cut
 from pipelines.run import locked
 from recaption.files import read_json, write_json
 from recaption.manifest import ManifestError
+from recaption.stores import stat_all
 
 _log = logging.getLogger("altmill")
 
@@ -58,7 +59,6 @@ def plan_download(
         RecipeError: A named column is missing, or a setting is out of bounds.
     """
     _, shards = find_shards(source, columns, job.output, captions=False)
-    told = [f"{job.shorter_side_px} {job.shard_rows}"]
     for shard in shards:
         if shard.parquet is None or "url" not in shard.columns:
             raise InputError(
@@ -66,8 +66,12 @@ def plan_download(
                 f"{', '.join(shard.columns.values()) or 'no known column'}; name it: --column "
                 "url=NAME"
             )
-        state = shard.parquet.stat()
-        told.append(f"{shard.name} {shard.columns} {state.st_size} {state.st_mtime_ns}")
+    states = stat_all([shard.files[0] for shard in shards])
+    told = [f"{job.shorter_side_px} {job.shard_rows}"]
+    told += [
+        f"{shard.name} {shard.columns} {state.st_size} {state.st_mtime_ns}"
+        for shard, state in zip(shards, states, strict=True)
+    ]
     return DownloadPlan(
         job=job,
         portions=tuple(cut(shards, job.shard_rows)),
@@ -99,10 +103,10 @@ def _prepare(plan: DownloadPlan) -> None:
     begun = output / WORK / "plan.json"
     if begun.is_file() and read_json(begun) == plan.digest:
         _log.info("going on with the download in %s", output)
-        for path in (*output.glob(".*.tmp"), *(output / WORK).glob(".*.tmp")):
+        for path in (*output.glob(".*.tmp"), *plan.job.spools.glob(".*.tmp")):
             path.unlink(missing_ok=True)  # of processes that were killed
         return
-    left = [path.name for path in output.iterdir() if path.name != "_work"]
+    left = [path.name for path in output.iterdir() if path.name not in ("_work", "_lock")]
     if left:
         raise ManifestError(
             f"output {output} must be empty or hold the same download, got {min(left)} of another "

@@ -2,7 +2,6 @@
 
 import argparse
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 from pipelines.addresses import read_networks
@@ -11,6 +10,7 @@ from pipelines.download_shard import Download
 from pipelines.fetcher import Fetching
 from pipelines.manifest import version_of
 from pipelines.options import add_workers
+from recaption.command_line import place
 
 _USER_AGENT = f"Mozilla/5.0 (compatible; altmill/{version_of('altmill')})"
 
@@ -36,7 +36,7 @@ def add_download(jobs: Any) -> None:
     job.add_argument(
         "--input", required=True, metavar="PATH", help="parquet: a folder, file or glob"
     )
-    job.add_argument("--output", required=True, type=Path, metavar="DIR", help="where shards go")
+    job.add_argument("--output", required=True, type=place, metavar="DIR", help="where shards go")
     job.add_argument(
         "--retry-failed", action="store_true", help="ask again for what failed, and nothing else"
     )

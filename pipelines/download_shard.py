@@ -26,6 +26,7 @@ from pipelines.storage import parquet_writer
 from pipelines.tars import read_members, samples
 from pipelines.urls import UnusableError, read_url
 from recaption.files import read_json, replacing
+from recaption.stores import StorePath, scratch
 
 _IMAGE = "jpg"
 """Whatever an image's format: what img2dataset calls them, and one name for all of a set."""
@@ -60,6 +61,12 @@ class Download:
         """Return the path of a shard's file, such as with `.tar`."""
         return self.output / f"{portion.name}{ending}"
 
+    @property
+    def spools(self) -> Path:
+        """The folder, on this machine, of what has been fetched of shards that are not whole."""
+        here = scratch(self.output) if isinstance(self.output, StorePath) else self.output
+        return here / WORK
+
     def key(self, portion: Portion, row: int) -> str:
         """Return a row's key: the shard's name, then the row's number."""
         return f"{portion.name}{row:0{len(str(self.shard_rows - 1))}d}"
@@ -92,7 +99,7 @@ def download_shard(job: Download, portion: Portion) -> dict[str, int]:
 
 
 def _spool(job: Download, portion: Portion) -> Path:
-    return job.output / WORK / f"{portion.name}.spool"
+    return job.spools / f"{portion.name}.spool"
 
 
 def _reopen(job: Download, portion: Portion) -> None:

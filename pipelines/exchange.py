@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from filters.recipe import Recipe
 from pipelines.storage import ipc_writer, read_ipc
 from recaption.files import read_json, write_json
+from recaption.stores import scratch
 
 Parcel = tuple[int, pa.RecordBatch]
 """A partition, and rows for it."""
@@ -52,8 +53,11 @@ class Exchange:
 
     @property
     def work(self) -> Path:
-        """The folder of what is needed only until the run is complete."""
-        return self.output / "_work"
+        """The folder of what is needed only until the run is complete.
+
+        Of results that go to an object store it is on this machine, unless workers are elsewhere.
+        """
+        return scratch(self.output) if self.carrier == "files" else self.output / "_work"
 
     def partition(self, hashes: NDArray[np.uint64]) -> NDArray[np.uint16]:
         """Return each hash's partition; partitions are in the order of the hashes."""

@@ -14,11 +14,11 @@ from filters.parsing import from_dict
 from filters.text import normalise, tokenise
 from pipelines import lookup, ngrams
 from pipelines.decide import decisions_path
-from pipelines.manifest import measured_folder
 from pipelines.measure import columns_path
 from pipelines.schema import OF_HASHES
 from recaption.captions import captions_path, read_provenance
-from recaption.manifest import NAME, ManifestError, read_manifest
+from recaption.manifest import NAME, ManifestError, measured_folder, read_manifest
+from recaption.stores import readable
 
 _INPUTS = ("uid", "key", "url", "caption")
 _RAREST = 5
@@ -51,7 +51,7 @@ def _find(
     measured = measured_folder(output, manifest)
     for shard in manifest["shards"]:
         path = columns_path(measured, shard["shard"])
-        uids = pq.read_table(path, columns=["uid"])["uid"]
+        uids = pq.read_table(readable(path), columns=["uid"])["uid"]
         for at in np.flatnonzero(pc.equal(uids, uid).to_numpy()).tolist():
             columns = pq.read_table(path).slice(at, 1)
             decisions = pq.read_table(decisions_path(output, shard["shard"])).slice(at, 1)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pipelines.inputs import Shard
 from pipelines.rows import mapped, read_image_column, read_json
 from pipelines.tars import read_members, samples
+from recaption.stores import Spans, StorePath
 
 
 def read_fields(shard: Shard) -> dict[str, dict[str, Any]]:
@@ -21,12 +22,19 @@ def read_fields(shard: Shard) -> dict[str, dict[str, Any]]:
 
 
 class ImageReader:
-    """Read some rows' images again, going forward through a shard."""
+    """Read some rows' images again, going forward through a shard.
 
-    def __init__(self, shard: Shard) -> None:
+    Of a tar in an object store `few` rows are read alone; else the tar is copied first.
+    """
+
+    def __init__(self, shard: Shard, *, few: bool = False) -> None:
         self._shard = shard
         self._stack = ExitStack()
-        self._data = self._stack.enter_context(mapped(shard.tar))
+        self._data: Any = (
+            Spans(shard.tar)
+            if few and isinstance(shard.tar, StorePath)
+            else self._stack.enter_context(mapped(shard.tar))
+        )
         self._column = enumerate(read_image_column(shard))
 
     def __enter__(self) -> "ImageReader":

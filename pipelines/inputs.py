@@ -12,7 +12,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.listing import hidden, list_store
 from pipelines.schema import ALIASES, resolve
+from recaption.stores import StorePath, readable, stat_all, to_path
 
 
 class InputError(ValueError):
@@ -34,7 +36,7 @@ class Shard:
     columns: Mapping[str, str]
     """The parquet's columns by our name."""
     stamps: tuple[str, ...] = ()
-    """What tells whether each file is the same, of a run that is not over; see `stamp_of`."""
+    """What tells whether each file is the same, of a run that is not over; see `stamp`."""
     digests: tuple[str, ...] = ()
     """XXH3 of each file, of a run that is over."""
 
@@ -67,9 +69,8 @@ class Shard:
         )
 
 
-def stamp_of(path: Path) -> str:
+def stamp(state: os.stat_result) -> str:
     """Tell whether a file is the same without reading it."""
-    state = path.stat()
     return f"{state.st_size} bytes of {state.st_mtime_ns} ns"
 
 
@@ -79,7 +80,8 @@ def find_shards(
     """Find the shards of an input.
 
     Args:
-        source: A folder (searched to the bottom), a file, or a glob pattern.
+        source: A folder (searched to the bottom), a file, or a glob pattern, of this machine or
+            of an object store.
         columns: The recipe's `[columns]`.
         exclude: A folder to leave out, the output's.
         captions: Refuse parquet without a column of captions.
@@ -114,16 +116,17 @@ def find_shards(
     def build(stem: Path) -> Shard:
         name = stem.relative_to(root).as_posix()
         if tars:
-            shard = _shard(name, tars.get(stem), parquets.get(stem), columns)
-        else:
-            shard = _parquet_shard(name, parquets[stem], columns, captions=captions)
-        return replace(shard, stamps=tuple(map(stamp_of, shard.files)))
+            return _shard(name, tars.get(stem), parquets.get(stem), columns)
+        return _parquet_shard(name, parquets[stem], columns, captions=captions)
 
     with ThreadPoolExecutor() as pool:  # it waits for storage, at 100,000 footers for long
         shards = list(pool.map(build, stems))
     if any(shard.kind == "images" for shard in shards):  # then images are missing from the others
         shards = [replace(shard, kind="images") for shard in shards]
-    return root, shards
+    states = iter(stat_all([path for shard in shards for path in shard.files]))
+    return root, [
+        replace(shard, stamps=tuple(stamp(next(states)) for _ in shard.files)) for shard in shards
+    ]
 
 
 def find_files(source: str) -> tuple[Path, list[Path]]:
@@ -132,19 +135,27 @@ def find_files(source: str) -> tuple[Path, list[Path]]:
     Raises:
         InputError: There is nothing, or it cannot be read.
     """
-    path = Path(source).absolute()
+    path = to_path(source).absolute()
+    if isinstance(path, StorePath):
+        root, found = list_store(path)
+        return root, _some(source, found)
     try:
         if path.is_dir():
-            return path, [p for p in _below(path) if p.is_file() and not _hidden(p, path)]
+            return path, [p for p in _below(path) if p.is_file() and not hidden(p, path)]
         if path.is_file():
             return path.parent, [path, *_beside(path)]
         found = [Path(name) for name in glob.glob(str(path), recursive=True)]  # noqa: PTH207
     except OSError as error:
         raise InputError(f"input {source} must be readable, got: {error}; check it") from error
+    fixed = itertools.takewhile(lambda part: not glob.has_magic(part), path.parts)
+    some = _some(source, found)
+    return Path(*fixed), [p for one in some if one.is_file() for p in {one, *_beside(one)}]
+
+
+def _some(source: str, found: list[Path]) -> list[Path]:
     if not found:
         raise InputError(f"input {source} must exist, got nothing there; check the path")
-    fixed = itertools.takewhile(lambda part: not glob.has_magic(part), path.parts)
-    return Path(*fixed), [p for one in found if one.is_file() for p in {one, *_beside(one)}]
+    return found
 
 
 def _below(folder: Path) -> Iterator[Path]:
@@ -180,12 +191,8 @@ def _beside(path: Path) -> Iterator[Path]:
         yield sidecar
 
 
-def _hidden(path: Path, root: Path) -> bool:
-    return any(part.startswith((".", "_")) for part in path.relative_to(root).parts)
-
-
 def _shard(name: str, tar: Path | None, parquet: Path | None, chosen: Mapping[str, str]) -> Shard:
-    if tar and not os.access(tar, os.R_OK):
+    if tar and not isinstance(tar, StorePath) and not os.access(tar, os.R_OK):
         raise InputError(
             f"{tar} must be readable, got permission denied; change it or move it away"
         )
@@ -234,7 +241,7 @@ def _parquet_shard(name: str, parquet: Path, chosen: Mapping[str, str], *, capti
 
 def _open(path: Path) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(path)
+        return pq.ParquetFile(readable(path))
     except (OSError, pa.ArrowException) as error:
         raise InputError(
             f"{path} must be a parquet file, got: {str(error).splitlines()[0]}; repair it or move "

@@ -1,9 +1,9 @@
 """What may be said on the command line of jobs that look at data and runs, and change neither."""
 
-from pathlib import Path
 from typing import Any
 
 from pipelines.options import add_from, add_recipe, add_workers, positive, whole
+from recaption.command_line import here, named_here, place
 
 
 def add_inspections(jobs: Any) -> None:
@@ -28,9 +28,9 @@ def _add_diff(jobs: Any) -> None:
         "changed. The exit code is that of diff: 0 if every pair has the same verdict in both, 1 "
         "if not, and 2 if one cannot be read."
     )
-    job.add_argument("a", type=Path, metavar="A", help="the output of a filter run")
-    job.add_argument("b", type=Path, metavar="B", help="that of another")
-    job.add_argument("--output", type=Path, metavar="DIR", help="write a page and JSON there, too")
+    job.add_argument("a", type=place, metavar="A", help="the output of a filter run")
+    job.add_argument("b", type=place, metavar="B", help="that of another")
+    job.add_argument("--output", type=place, metavar="DIR", help="write a page and JSON there, too")
     add_workers(job)
 
 
@@ -69,12 +69,15 @@ def _add_index(jobs: Any) -> None:
     job.description = "Hash a test set.  Of the recipe, [images] and [embedding] count."
     source = job.add_mutually_exclusive_group(required=True)
     source.add_argument(
-        "--images", metavar="PATH", help="a folder of image files, or shards with images"
+        "--images",
+        type=named_here,
+        metavar="PATH",
+        help="a folder of image files, or shards with images",
     )
     source.add_argument(
-        "--merge", type=Path, nargs="+", metavar="INDEX", help="make one of several indexes"
+        "--merge", type=here, nargs="+", metavar="INDEX", help="make one of several indexes"
     )
-    job.add_argument("--output", "--out", required=True, type=Path, metavar="DIR", help="the index")
+    job.add_argument("--output", "--out", required=True, type=here, metavar="DIR", help="the index")
     job.add_argument("--name", help="of the test set (default: the last part of the path)")
     job.add_argument(
         "--upright-only",
@@ -93,10 +96,10 @@ def _add_audit(jobs: Any) -> None:
         "Copy a sample of the test images in many ways, plant the copies among the corpus's own "
         "images, and state how many the run's rules find, and how many other images they match."
     )
-    add_from(job)
+    add_from(job, here)
     job.add_argument(
         "--against",
-        type=Path,
+        type=here,
         nargs="+",
         default=[],
         metavar="INDEX",
@@ -104,6 +107,7 @@ def _add_audit(jobs: Any) -> None:
     )
     job.add_argument(
         "--images",
+        type=named_here,
         nargs="+",
         default=[],
         metavar="PATH",
@@ -111,6 +115,7 @@ def _add_audit(jobs: Any) -> None:
     )
     job.add_argument(
         "--different",
+        type=named_here,
         metavar="PATH",
         help="images, in files or shards, of which you know that they are no test images",
     )
@@ -124,6 +129,6 @@ def _add_audit(jobs: Any) -> None:
         )
     job.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     job.add_argument(
-        "--output", type=Path, metavar="DIR", help="where it goes (default: audit, in --from)"
+        "--output", type=here, metavar="DIR", help="where it goes (default: audit, in --from)"
     )
     add_workers(job)

@@ -1,10 +1,11 @@
 """Look up the corpus-wide counts: sorted arrays in files that a machine maps into memory once.
 
 `tables/lookup/ngrams.hashes.npy` and `.ranks.npy` hold 12 bytes per n-gram, sorted by hash;
-`texts.*.npy` and `images.*.npy` hold the keys that occur more than once.
+`texts.*.npy` and `images.*.npy` hold the keys that occur more than once; `digests.json` the xxh3 of
+each file, which its copies must have.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -18,25 +19,33 @@ from numpy.typing import NDArray
 from pipelines import ngrams
 from pipelines.exchange import Run, Send
 from pipelines.storage import join_parts, read_ipc
+from recaption.files import write_json
+from recaption.stores import shared
 
 _KEYS = {"high": "u8", "low": "u8", "count": "i8"}
 FILES = {"texts": _KEYS, "images": _KEYS, "ngrams": {"hashes": "u8", "ranks": "u4"}}
 """The arrays of each lookup, with their types."""
 
 _SEARCHED_AT_ONCE = 8192
+DIGESTS = "digests.json"
 
 
 def write_lookups(run: Run, _: int, __: Iterator[pa.RecordBatch], ___: Send) -> dict[str, Any]:
     """Join the partitions' sorted parts, which are in the order of the hashes."""
-    every = range(run.partitions)
+    digests: dict[str, str] = {}
     for channel in ("texts", "images"):
         for name, kind in FILES[channel].items():
-            parts = [partial(_counts, run, channel, name, at) for at in every]
-            join_parts(lookup_path(run.output, f"{channel}.{name}"), np.dtype(kind), parts)
+            digests |= _join(run, f"{channel}.{name}", kind, partial(_counts, run, channel, name))
     for name, kind in FILES["ngrams"].items():
-        parts = [partial(_ranks, run, name, at) for at in every]
-        join_parts(lookup_path(run.output, f"ngrams.{name}"), np.dtype(kind), parts)
+        digests |= _join(run, f"ngrams.{name}", kind, partial(_ranks, run, name))
+    write_json(lookup_folder(run.output) / DIGESTS, digests)
     return {}
+
+
+def _join(run: Run, name: str, kind: str, part: Callable[[int], Any]) -> dict[str, str]:
+    path = lookup_path(run.output, name)
+    parts = [partial(part, at) for at in range(run.partitions)]
+    return {path.name: join_parts(path, np.dtype(kind), parts).xxh3_128}
 
 
 def counts(
@@ -116,12 +125,19 @@ def _search(table: ngrams.Hashes, wanted: ngrams.Hashes) -> NDArray[np.int64]:
 
 
 def _load(output: Path, *names: str) -> tuple[NDArray[Any], ...]:
-    return tuple(np.load(lookup_path(output, name), mmap_mode="r") for name in names)
+    digests = lookup_folder(output) / DIGESTS
+    paths = (shared(lookup_path(output, name), digests) for name in names)
+    return tuple(np.load(path, mmap_mode="r") for path in paths)
 
 
 def lookup_path(output: Path, name: str) -> Path:
     """Return where an array is, such as `ngrams.ranks`."""
-    return output / "tables" / "lookup" / f"{name}.npy"
+    return lookup_folder(output) / f"{name}.npy"
+
+
+def lookup_folder(output: Path) -> Path:
+    """Return where the arrays are."""
+    return output / "tables" / "lookup"
 
 
 def _counts(run: Run, channel: str, name: str, partition: int) -> NDArray[Any]:

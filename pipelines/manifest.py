@@ -21,11 +21,6 @@ from recaption.files import read_json
 from recaption.manifest import FORMAT, ManifestError
 
 
-def measured_folder(output: Path, manifest: dict[str, Any]) -> Path:
-    """Return the folder with the columns and tables that a run was decided from."""
-    return output / manifest["measured"]
-
-
 def build_manifest(account: dict[str, Any], run: Run) -> dict[str, Any]:
     """Build a run's manifest from its stages' results, added up; it has no clock in it."""
     reasons = dict(account.get("reasons", {}))

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from recaption.captions import read_provenance
 from recaption.choice import STATISTICS
 from recaption.files import read_json
+from recaption.stores import readable
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ def _columns(tables: Iterable[Path]) -> pa.Schema:
 
 
 def _schema(path: Path) -> pa.Schema:
-    return pq.read_schema(path)
+    return pq.read_schema(readable(path))
 
 
 def _unified(one: pa.DataType, other: pa.DataType) -> pa.DataType:

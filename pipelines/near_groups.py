@@ -64,7 +64,7 @@ def join_hashes(run: Run, _: int, __: Iterator[pa.RecordBatch], ___: Send) -> di
     """Join the partitions' hashes, their bits in the order that serves the bands."""
     parts = [functools.partial(_load, _part(run, at)) for at in range(run.partitions)]
     mixed = [lambda part=part: part()["mixed"] for part in parts]
-    count = join_parts(_file(run, "mixed"), np.dtype("u8"), mixed)
+    count = join_parts(_file(run, "mixed"), np.dtype("u8"), mixed).rows
     bands = _bands(run, count)
     ones = np.sum([part()["ones"] for part in parts], axis=0)
     dealt = deal_bits(ones, count, bands)

@@ -2,8 +2,11 @@
 
 import argparse
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from recaption.command_line import place
 
 
 def add_recipe(job: argparse.ArgumentParser) -> None:
@@ -71,8 +74,8 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def add_from(job: argparse.ArgumentParser) -> None:
-    """Add the run that a job is about."""
+def add_from(job: argparse.ArgumentParser, read: Callable[[str], Path] = place) -> None:
+    """Add the run that a job is about; `read` says where it may be."""
     job.add_argument(
-        "--from", required=True, type=Path, metavar="DIR", help="the output of a filter run"
+        "--from", required=True, type=read, metavar="DIR", help="the output of a filter run"
     )

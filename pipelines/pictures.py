@@ -25,6 +25,7 @@ from pipelines.inputs import InputError, Shard
 from pipelines.measure import columns_path
 from pipelines.schema import NEAREST
 from pipelines.test_sets import read_images
+from recaption.stores import readable
 
 _SIDE_PX = 160
 _MOST_BYTES = 6_000
@@ -72,7 +73,7 @@ def _add_staying(rows: Iterable[Row], shards: Iterable[Shard], run: Run) -> list
 
 def _read_row(path: Path, row: int) -> Row:
     """Read what is needed of one row of measured columns."""
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(readable(path)) as file:
         for group in range(file.num_row_groups):
             rows = file.metadata.row_group(group).num_rows
             if row < rows:
@@ -89,7 +90,7 @@ def read_rows(shard: Shard, rows: Sequence[Row]) -> list[bytes]:
         pa.schema([("image_offset", pa.int64()), ("image_bytes", pa.int64())]),
     )
     try:
-        with ImageReader(shard) as images:
+        with ImageReader(shard, few=True) as images:
             return list(images.read(np.array([row["row"] for row in rows], np.int64), places))
     except OSError:
         return []

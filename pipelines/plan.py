@@ -14,12 +14,13 @@ from filters.rule import RecipeError, Rule
 from pipelines.exchange import Run
 from pipelines.inputs import Shard, find_shards
 from pipelines.language import identifier
-from pipelines.manifest import measured_folder, plan_digest
+from pipelines.manifest import plan_digest
 from pipelines.schema import NEAREST, NEEDED, RADII
 from pipelines.test_sets import check_indexes
 from recaption.files import read_recipe_text
-from recaption.manifest import NAME, read_manifest
+from recaption.manifest import NAME, input_folder, measured_folder, read_manifest
 from recaption.nsfw import scorer
+from recaption.stores import scratch, to_path
 
 _PARTITION_ROWS = 250_000
 _MOST_PARTITIONS = 1024
@@ -73,8 +74,9 @@ def read_recipe(name: str, changes: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: There is no such recipe, or it is wrong.
     """
-    if Path(name).name == NAME:
-        recipe = read_manifest(Path(name).parent)["recipe"]
+    path = to_path(name)
+    if path.name == NAME:
+        recipe = read_manifest(path.parent)["recipe"]
         return parse(tomli_w.dumps(recipe), name, tuple(changes))
     return parse(read_recipe_text("pipelines", name), name, tuple(changes))
 
@@ -132,12 +134,12 @@ def plan_decide(source: Path, output: Path, recipe: Recipe, *, workers: int) -> 
             f"rules.duplicate must have hashes for same = {recipe.duplicate.same!r}, got columns "  # type: ignore[union-attr]
             "that were measured without; use pair or image, or run filter with this recipe"
         )
-    root = Path(manifest["input"])
+    root = input_folder(manifest)
     shards = [Shard.restored(shard, root) for shard in manifest["shards"]]
     _check(recipe, shards)
     run = Run(
         source=root,
-        output=output / "_work" / "decide",
+        output=scratch(output) / "decide",
         home=output,
         measured=measured_folder(source, manifest),
         recipe=recipe,
@@ -171,7 +173,7 @@ def restore_plan(output: Path, *, workers: int = 1) -> Plan:
 def plan_of(output: Path, manifest: dict[str, Any], *, workers: int = 1) -> Plan:
     """Return the plan of a complete run, given its manifest."""
     recipe = from_dict(manifest["recipe"], str(output / NAME))
-    root = Path(manifest["input"])
+    root = input_folder(manifest)
     shards = [Shard.restored(shard, root) for shard in manifest["shards"]]
     run = Run(
         source=root,

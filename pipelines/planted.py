@@ -23,11 +23,11 @@ from pipelines.hashes import BITS, packed
 from pipelines.image_reader import ImageReader
 from pipelines.index import TestIndex
 from pipelines.inputs import InputError, Shard
-from pipelines.manifest import measured_folder
 from pipelines.measure import columns_path, is_exact, look_at
 from pipelines.schema import NEAREST, RADII
 from pipelines.sources import Part, find_images
 from pipelines.test_sets import open_indexes, test_distances
+from recaption.manifest import input_folder, measured_folder
 from recaption.nsfw import BATCH
 
 VARIANTS = (("same file", "", True), *((t.name, t.strength, t.benign) for t in TRANSFORMS))
@@ -124,7 +124,7 @@ def sample_corpus(
     Raises:
         InputError: The run had no images, or they are not there any more.
     """
-    root = Path(manifest["input"])
+    root = input_folder(manifest)
     shards = [Shard.restored(stored, root) for stored in manifest["shards"]]
     shards = [shard for shard in shards if shard.kind != "metadata" and shard.rows != 0]
     if not shards:

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from pipelines.arrivals import MEASURED
 from pipelines.cleaning import clean_text
 from pipelines.inputs import Shard
+from recaption.stores import readable
 
 _LEAST_DIGITS = 5
 """Of a shard's name, as in img2dataset."""
@@ -58,7 +59,7 @@ def read_portion(portion: Portion) -> pa.Table:
 def _batches(portion: Portion) -> Iterator[pa.RecordBatch]:
     """Yield a portion's rows, reading no row group in which there are none."""
     first, last = portion.first, portion.first + (portion.rows or 0)
-    with pq.ParquetFile(portion.parquet) as file:
+    with pq.ParquetFile(readable(portion.files[0])) as file:
         names = [name for name in file.schema_arrow.names if name != portion.columns.get("image")]
         starts, start = [], 0
         for group in range(file.num_row_groups):

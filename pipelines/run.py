@@ -3,7 +3,6 @@
 import fcntl
 import logging
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -17,12 +16,14 @@ from pipelines.crawl import LEFT_BY_EXTRACT, ExtractPlan
 from pipelines.exchange import Run
 from pipelines.plan import Plan
 from pipelines.shard_table import write_shard_table
+from pipelines.store_lock import held
 from pipelines.unfinished import ANY, STATE, Wish, is_complete, prepare, remove
 from recaption.choice import STATISTICS
 from recaption.files import read_json, write_json
 from recaption.filter_run import FilterRun
 from recaption.manifest import NAME, ManifestError, read_manifest
 from recaption.settings import Settings
+from recaption.stores import StorePath, scratch
 
 _log = logging.getLogger("altmill")
 
@@ -83,7 +84,7 @@ def _bring_to_its_end(
         seconds = _time(lambda: _go(items, job, options))
         state = {"plan": plan.digest, "seconds": round(seconds, 1), "workers": plan.run.workers}
         write_json(plan.run.home / STATE, state)
-        shutil.rmtree(plan.run.work)
+        remove(plan.run.work)
 
 
 def run_decide(plan: Plan, options: Sequence[str] = ()) -> None:
@@ -93,7 +94,7 @@ def run_decide(plan: Plan, options: Sequence[str] = ()) -> None:
         # No longer the filter run's, and of pairs that may be others now.
         stale = (STATE, "shards", "download")
         decide_again(plan, known_facts(plan.run.measured), stale, options)
-        shutil.rmtree(plan.run.home / "_work")
+        remove(scratch(plan.run.home))
 
 
 def known_facts(measured: Path) -> dict[str, Any]:
@@ -136,8 +137,7 @@ def decide_again(
         if not new.is_file():  # a file is replaced at once: there is a manifest at any time
             remove(place)
         if new.exists():
-            place.parent.mkdir(exist_ok=True)
-            new.replace(place)
+            _move(new, place)
     remove(plan.run.output)
 
 
@@ -147,11 +147,11 @@ def run_materialise(plan: Plan, options: Sequence[str] = ()) -> tuple[Path, dict
     from pipelines.write import LISTS, SHARDS, SIZES
 
     with locked(plan.run.home):
-        shutil.rmtree(plan.run.work, ignore_errors=True)
+        remove(plan.run.work)
         for folder in (SHARDS, LISTS):
             remove(plan.run.home / folder)
         _go(plan.shards, partial(materialise_corpus, run=plan.run), options)
-        shutil.rmtree(plan.run.work)
+        remove(plan.run.work)
         write_shard_table(read_manifest(plan.run.home), plan.run.home)
     at = (plan.run.home / folder / SIZES for folder in (SHARDS, LISTS))
     path = next(path for path in at if path.exists())
@@ -183,7 +183,7 @@ def run_recaption(
 def _check_output(run: Run) -> None:
     """Check that deciding does not replace the results of a filter run over another input."""
     other = run.home.resolve() != run.measured.resolve()
-    left = (run.home / "columns", run.home / "_work" / "plan.json")
+    left = (run.home / "columns", scratch(run.home) / "plan.json")
     if other and any(path.exists() for path in left):
         raise ManifestError(
             f"output {run.home} must not hold another filter run, got one there; choose another "
@@ -216,6 +216,10 @@ def _time(work: Callable[[], None]) -> float:
 @contextmanager
 def locked(output: Path) -> Iterator[None]:
     """Hold an output folder, so that no other run writes to it."""
+    if isinstance(output, StorePath):
+        with held(output):
+            yield
+        return
     try:
         (output / "_work").mkdir(parents=True, exist_ok=True)
         folder = os.open(output, os.O_RDONLY)
@@ -236,3 +240,12 @@ def locked(output: Path) -> Iterator[None]:
         with suppress(OSError):  # it stays if there is something to go on with
             (output / "_work").rmdir()
         os.close(folder)
+
+
+def _move(new: Path, place: Path) -> None:
+    """Move a file or folder of this machine to its place, which may be in an object store."""
+    if isinstance(place, StorePath):
+        place.put_tree(new)
+    else:
+        place.parent.mkdir(exist_ok=True)
+        new.replace(place)

@@ -1,24 +1,24 @@
 """What may be said of a sample on the command line: what it shows, and how much of it is wrong."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from pipelines.mixture import Mixture
 from pipelines.photographs import open_album
+from recaption.command_line import here
 
 
 def add_sample(jobs: Any) -> None:
     """Add the job `sample`."""
     job = jobs.add_parser("sample", help="make a small corpus with the noise of a real one")
-    job.add_argument("--output", required=True, type=Path, metavar="DIR", help="where it goes")
+    job.add_argument("--output", required=True, type=here, metavar="DIR", help="where it goes")
     job.add_argument(
         "--rows", type=int, metavar="N", help="default: 6000, or all pictures that there are"
     )
     job.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     job.add_argument(
         "--images",
-        type=Path,
+        type=here,
         metavar="DIR",
         help="show these pictures, and no scenes: a folder of each class, or shards with a label",
     )

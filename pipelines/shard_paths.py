@@ -1,12 +1,16 @@
 """Find shards by what people type: folders, files, globs, and open_clip's brace patterns."""
 
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import compress
+from operator import methodcaller
 from pathlib import Path
 
 from braceexpand import braceexpand
 
 from pipelines.inputs import InputError, find_files
 from recaption.manifest import NAME as MANIFEST
+from recaption.stores import to_path
 
 Found = tuple[dict[Path, list[Path]], list[Path]]
 """Files of each shard (its tar first), by their path without an extension; and what is missing."""
@@ -42,7 +46,7 @@ def find_shard_files(sources: Sequence[str]) -> Found:
 
 def _shards(source: str) -> str:
     """Return the folder of a run's shards, if that is what a source is the output of."""
-    path = Path(source)
+    path = to_path(source)
     if (path / MANIFEST).is_file() and (path / "shards").is_dir():
         return str(path / "shards")
     return source
@@ -59,13 +63,15 @@ def _check_files(source: str) -> None:
 def _expand(source: str) -> tuple[Iterable[Path], list[Path]]:
     """Return the files that a brace pattern names, those that are there and those that are not."""
     try:
-        named = [Path(name).absolute() for name in dict.fromkeys(braceexpand(source))]
+        named = [to_path(name).absolute() for name in dict.fromkeys(braceexpand(source))]
     except ValueError:
         raise InputError(
             f"{source} must have a closing brace for each opening one, got another number; correct "
             "it, and put it in quotes"
         ) from None
-    there = [path for path in named if path.is_file()]
+    with ThreadPoolExecutor() as pool:  # it waits for storage
+        found = list(pool.map(methodcaller("is_file"), named))
+    there = list(compress(named, found))
     if not there:
         raise InputError(
             f"{source} must name files that are there, got none of {len(named):,}, such as "

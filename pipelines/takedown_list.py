@@ -18,6 +18,7 @@ from pipelines import ngrams
 from pipelines.exchange import Run
 from pipelines.storage import parquet_writer
 from recaption.manifest import UNFINISHED
+from recaption.stores import readable
 
 ERROR = "taken_down"
 """What a row is in `columns/` that was taken down: it has its uid and its key, and no more."""
@@ -84,7 +85,7 @@ def read_list(output: Path) -> pa.Table:
     """Return what an output's list holds, that of an unfinished takedown first."""
     for name in (UNFINISHED, LIST):
         if (output / name).exists():
-            return pq.read_table(output / name)
+            return pq.read_table(readable(output / name))
     return SCHEMA.empty_table()
 
 

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from pipelines.count import hash128
 from pipelines.exchange import Run, Send
-from pipelines.lookup import FILES, lookup_path
+from pipelines.lookup import DIGESTS, FILES, lookup_folder, lookup_path
 from pipelines.storage import join_parts
 from pipelines.takedown_tasks import gone_names, gone_ranks
+from recaption.files import read_json, write_json
 
 
 def rewrite_lookups(run: Run, _: int, __: Iterator[pa.RecordBatch], ___: Send) -> dict[str, Any]:
@@ -23,19 +24,22 @@ def rewrite_lookups(run: Run, _: int, __: Iterator[pa.RecordBatch], ___: Send) -
         "texts": _others(run, "texts", gone_names(run, "text")),
         "images": _others(run, "images", gone_names(run, "image")),
     }
+    digests = read_json(lookup_folder(run.home) / DIGESTS)
     for channel, names in FILES.items():
         left = stays[channel]
         for name in () if left.all() else names:
             stored = _stored(run, f"{channel}.{name}")
+            path = lookup_path(run.output, f"{channel}.{name}")
             part = partial(np.compress, left, stored)
-            join_parts(lookup_path(run.output, f"{channel}.{name}"), stored.dtype, [part])
+            digests[path.name] = join_parts(path, stored.dtype, [part]).xxh3_128
+    write_json(lookup_folder(run.output) / DIGESTS, digests)
     return {}
 
 
 def put_lookups(run: Run) -> None:
     """Put what was written in the place of the old."""
-    for path in lookup_path(run.output, "").parent.glob("*.npy"):
-        path.replace(lookup_path(run.home, path.stem))
+    for path in lookup_folder(run.output).glob("*"):
+        path.replace(lookup_folder(run.home) / path.name)
 
 
 def _others(run: Run, channel: str, names: pa.StringArray) -> NDArray[np.bool_]:

@@ -14,6 +14,7 @@ from filters.rule import RecipeError
 from pipelines.hashes import BITS, MIN_QUALITY, packed
 from pipelines.index import TestIndex, describe, open_index
 from pipelines.sources import find_images
+from recaption.stores import StorePath, to_path
 
 _COMPARABLE = ("digest", "size_px", "mean", "std")
 
@@ -33,6 +34,9 @@ def check_indexes(recipe: Recipe) -> None:
     Raises:
         RecipeError: One is no index, or of another version, or lacks the recipe's embeddings.
     """
+    for path in recipe.test_sets.indexes:
+        if isinstance(to_path(path), StorePath):
+            raise RecipeError(f"test_sets.indexes must be on this machine, got {path}; copy it")
     made = describe(recipe.embedding) if recipe.embedding.model else None
     for index in open_indexes(recipe):
         found = index.about["embedding"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import xxhash
 
-from pipelines.inputs import InputError, Shard, stamp_of
+from pipelines.inputs import InputError, Shard, stamp
 
 
 def check_stamps(shard: Shard) -> None:
@@ -23,7 +23,7 @@ def check_stamps(shard: Shard) -> None:
     """
     for path, then in zip(shard.files, shard.stamps, strict=False):
         try:
-            now = stamp_of(path)
+            now = stamp(path.stat())
         except OSError as error:
             now = f"none ({error.strerror})"
         if now != then:

@@ -13,6 +13,7 @@ from pipelines.plan import Plan
 from pipelines.unchanged import changed
 from recaption.files import read_json, write_json
 from recaption.manifest import NAME, ManifestError
+from recaption.stores import StorePath
 
 STATE = "run.json"
 """What a complete run is known by."""
@@ -66,7 +67,7 @@ def prepare(plan: Plan | ExtractPlan, names: Iterable[str], wish: Wish) -> None:
         write_json(begun, before)
     if before == plan.begun:
         _log.info("going on with the unfinished run in %s", plan.run.home)
-        sweep(plan.run.home)
+        sweep(plan.run.home, plan.run.work)
         return
     left = [path for name in (*names, STATE) for path in plan.run.home.glob(name)]
     left = [path for path in (*left, begun) if path.exists()]
@@ -130,15 +131,18 @@ def _read_changed_again(plan: Plan | ExtractPlan, before: dict[str, Any]) -> Non
             (channel / "Read" / f"{name}.arrow").unlink(missing_ok=True)
 
 
-def sweep(home: Path) -> None:
+def sweep(*folders: Path) -> None:
     """Remove what processes that were killed had begun to write."""
-    for path in home.rglob(".*.tmp"):
-        path.unlink(missing_ok=True)
+    for folder in folders:
+        for path in folder.rglob(".*.tmp"):
+            path.unlink(missing_ok=True)
 
 
 def remove(path: Path) -> None:
     """Remove a file or a folder, if it is there."""
-    if path.is_dir():
+    if isinstance(path, StorePath):
+        path.remove()
+    elif path.is_dir():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

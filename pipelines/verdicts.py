@@ -25,6 +25,7 @@ from pipelines.duplicates import uid_halves
 from pipelines.exchange import cut
 from pipelines.local import spread
 from pipelines.storage import ipc_writer, read_ipc
+from recaption.stores import readable
 
 EXAMPLES = 4
 """Of each change: the pairs with the smallest uids, which are as good as random."""
@@ -105,7 +106,7 @@ def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 def _read(output: Path, shard: str) -> tuple[pa.StringArray, pa.StringArray]:
     """Return a shard's uids and verdicts."""
     path = decisions_path(output, shard)
-    table = pq.read_table(path, columns=["uid", "reason"]).combine_chunks()
+    table = pq.read_table(readable(path), columns=["uid", "reason"]).combine_chunks()
     return _whole(table["uid"]), _whole(table["reason"]).fill_null(KEPT)
 
 

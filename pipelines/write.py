@@ -34,6 +34,7 @@ from pipelines.unchanged import check_digests, check_stamps
 from recaption.captions import DECIDED_BY, captions_path, note_of, winners_of
 from recaption.files import replacing, write_json, write_text
 from recaption.manifest import NAME
+from recaption.stores import readable
 
 SHARDS, LISTS, SIZES = "shards", "download", "sizes.json"
 """Where kept pairs go, and those of metadata alone; and what says how many."""
@@ -111,7 +112,7 @@ def _stays(run: Run, shard: Shard, captions: pa.Table | None) -> pa.ChunkedArray
     if captions:
         return pc.is_valid(captions["chosen"])
     decided = decisions_path(run.output, shard.name)
-    return pc.is_null(pq.read_table(decided, columns=["reason"])["reason"])
+    return pc.is_null(pq.read_table(readable(decided), columns=["reason"])["reason"])
 
 
 def _write_list(run: Run, shard: Shard, kept: pa.Table) -> dict[str, Any]:
@@ -170,7 +171,7 @@ def _others(shard: Shard, rows: int) -> dict[str, pa.Array]:
     """Read the columns of a shard's parquet that have no measured twin, null beyond its rows."""
     if shard.parquet is None:
         return {}
-    with pq.ParquetFile(shard.parquet) as file:
+    with pq.ParquetFile(readable(shard.parquet)) as file:
         twins = {shard.columns.get(name) for name in (*_OURS, "image")}
         twins |= {*_OURS, *_CHOICE, MERGED}
         names = [name for name in file.schema_arrow.names if name not in twins]
@@ -194,7 +195,7 @@ def finish(account: dict[str, Any], run: Run, *done: Iterable[tuple[str, Any]]) 
         ManifestError: The account does not close.
     """
     parts = [lambda at=at: np.load(subset_part(run, at)) for at in range(run.partitions)]
-    uids = join_parts(run.output / "subset.npy", SUBSET, parts)
+    uids = join_parts(run.output / "subset.npy", SUBSET, parts).rows
     manifest = build_manifest(account, run) | {"subset_uids": uids}
     close_account(manifest)
     found = [(name, one) for name, one in chain.from_iterable(done) if one.keys() & WRITTEN]

@@ -11,11 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from filters.rule import RecipeError
+from recaption.stores import StorePath, sending, to_path
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; it takes the name `path` only if all went well."""
+    """Yield a temporary path beside `path`; it takes the name `path` only if all went well.
+
+    What is to be in an object store is written on this machine, and sent.
+    """
+    if isinstance(path, StorePath):
+        with sending(path) as temporary:
+            yield temporary
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(
         f".{path.name[:32]}.{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp"
@@ -54,7 +62,7 @@ def read_recipe_text(package: str, name: str) -> str:
     if preset.is_file():
         return preset.read_text(encoding="utf-8")
     try:
-        return Path(name).read_text(encoding="utf-8")
+        return to_path(name).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         known = sorted(
             entry.name[:-5] for entry in presets.iterdir() if entry.name.endswith(".toml")

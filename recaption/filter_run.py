@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 from filters.decision import all_rules
 from filters.parsing import from_dict
 from filters.rule import RecipeError
-from recaption.manifest import NAME, read_manifest
+from recaption.manifest import NAME, input_folder, measured_folder, read_manifest
+from recaption.stores import readable
 
 _MEASURED = [
     *("uid", "key", "caption", "error", "sha256", "image_offset", "image_bytes", "decoded"),
@@ -45,8 +46,8 @@ class FilterRun:
         """
         self.output = output
         self.manifest = read_manifest(output)
-        self._measured = output / self.manifest["measured"]
-        root = Path(self.manifest["input"])
+        self._measured = measured_folder(output, self.manifest)
+        root = input_folder(self.manifest)
         self.shards = [
             Shard(
                 one["shard"],
@@ -70,9 +71,9 @@ class FilterRun:
         and `captionable`: the image is whole, and nothing but the caption may have been wrong.
         """
         path = self._measured / "columns" / f"{shard.name}.parquet"
-        rows = pq.read_table(path, columns=_MEASURED).combine_chunks()
+        rows = pq.read_table(readable(path), columns=_MEASURED).combine_chunks()
         decided = self.output / "decisions" / f"{shard.name}.parquet"
-        decisions = pq.read_table(decided, columns=["reason", "broken"])
+        decisions = pq.read_table(readable(decided), columns=["reason", "broken"])
         broken = decisions["broken"].to_numpy() & ~np.uint64(self._of_captions)
         missing = pc.fill_null(pc.equal(rows["error"], "caption_missing"), False).to_numpy()
         mendable = broken & ~missing.astype(np.uint64) == 0

@@ -5,6 +5,7 @@ from typing import Any
 
 from filters.rule import RecipeError
 from recaption.files import read_json
+from recaption.stores import to_path
 
 FORMAT = 1
 NAME = "manifest.json"
@@ -14,6 +15,17 @@ UNFINISHED = "takedown/unfinished.parquet"
 
 class ManifestError(RecipeError):
     """An output folder does not hold what it must."""
+
+
+def measured_folder(output: Path, manifest: dict[str, Any]) -> Path:
+    """Return the folder with the columns and tables that a run was decided from."""
+    told = manifest["measured"]
+    return output if told == "." else to_path(told)
+
+
+def input_folder(manifest: dict[str, Any]) -> Path:
+    """Return the folder that the paths of a run's shards are relative to."""
+    return to_path(manifest["input"])
 
 
 def read_manifest(output: Path) -> dict[str, Any]:

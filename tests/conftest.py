@@ -1,6 +1,7 @@
 """What all tests share; a sample corpus and a finished run over it are made once."""
 
 import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from hypothesis import settings
 
 from pipelines.__main__ import main
 from pipelines.sample import write_sample
+from recaption.stores import StorePath
+from tests import object_store
 
 SAMPLE_ROWS = 600
 
@@ -32,6 +35,24 @@ def filtered(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     code = main(["filter", "--input", str(sample), "--output", str(output), "--workers", "1"])
     assert code == 0
     return output
+
+
+@pytest.fixture(scope="session")
+def store_url() -> Iterator[str]:
+    """Return the URL of a server with a bucket."""
+    with object_store.serving("bucket") as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def store(store_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StorePath]:
+    """Return a folder in it, while that server is this process's store; copies are elsewhere."""
+    scratch = tmp_path_factory.mktemp("scratch")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in object_store.environment(store_url, scratch).items():
+            patch.setenv(name, value)
+        patch.setattr(tempfile, "tempdir", str(scratch))
+        yield StorePath("s3://bucket") / scratch.name
 
 
 @pytest.fixture

@@ -1,10 +1,9 @@
 """What may be said on the command line."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from recaption.command_line import Parser
+from recaption.command_line import Parser, here
 
 _EXAMPLES = """\
 examples:
@@ -38,14 +37,17 @@ def parser() -> argparse.ArgumentParser:
         help="such as zero-shot:DIR or retrieval:dataset_coco.json@IMAGES; may be repeated",
     )
     evaluate.add_argument(
-        "--out", type=Path, metavar="DIR", help="where results go (default: evaluation, in RUN)"
+        "--out",
+        type=here,
+        metavar="DIR",
+        help="where results go (default: evaluation, in RUN)",
     )
     embed = _of_run(verbs, "embed", "write the embeddings of pairs, as clip-retrieval does")
     _data(embed)
-    embed.add_argument("--out", required=True, type=Path, metavar="DIR", help="where to")
+    embed.add_argument("--out", required=True, type=here, metavar="DIR", help="where to")
     search = _of_run(verbs, "search", "find images by texts and images together")
     search.add_argument(
-        "--index", required=True, type=Path, metavar="DIR", help="what embed has written"
+        "--index", required=True, type=here, metavar="DIR", help="what embed has written"
     )
     for name, what in (("--text", "words"), ("--image", "an image file")):
         search.add_argument(
@@ -56,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     )
     search.add_argument("--top", type=int, default=10, help="so many (default: %(default)s)")
     export = _of_run(verbs, "export", "write a run's model for others, with its card")
-    export.add_argument("--out", required=True, type=Path, metavar="DIR", help="where to")
+    export.add_argument("--out", required=True, type=here, metavar="DIR", help="where to")
     _simulate(verbs)
     _evidence(verbs)
     return root
@@ -66,7 +68,7 @@ def _run(verbs: Any) -> None:
     verb = verbs.add_parser("run", help="train a model, or go on where a run stopped")
     verb.add_argument("recipe", metavar="RECIPE", help="small, align, vit-b16, or a TOML file")
     _data(verb)
-    verb.add_argument("--out", required=True, type=Path, metavar="RUN", help="the run's folder")
+    verb.add_argument("--out", required=True, type=here, metavar="RUN", help="the run's folder")
     verb.add_argument(
         "--set",
         action="append",
@@ -80,7 +82,7 @@ def _run(verbs: Any) -> None:
 
 def _simulate(verbs: Any) -> None:
     verb = verbs.add_parser("simulate", help="put the theory of synthetic captions to the test")
-    verb.add_argument("--out", required=True, type=Path, metavar="DIR", help="where to")
+    verb.add_argument("--out", required=True, type=here, metavar="DIR", help="where to")
     verb.add_argument(
         "--trials", type=int, default=10, help="so many (default: %(default)s; the paper has 20)"
     )
@@ -102,7 +104,7 @@ def _evidence(verbs: Any) -> None:
         "out, arm by arm, and say what each is worth. Each command is shown; a killed experiment "
         "goes on."
     )
-    verb.add_argument("--out", required=True, type=Path, metavar="DIR", help="where to")
+    verb.add_argument("--out", required=True, type=here, metavar="DIR", help="where to")
     verb.add_argument(
         "--grid",
         metavar="NAME",
@@ -133,7 +135,7 @@ def _evidence(verbs: Any) -> None:
 
 def _of_run(verbs: Any, name: str, summary: str) -> argparse.ArgumentParser:
     verb: argparse.ArgumentParser = verbs.add_parser(name, help=summary)
-    verb.add_argument("run", type=Path, metavar="RUN", help="the folder of a run")
+    verb.add_argument("run", type=here, metavar="RUN", help="the folder of a run")
     verb.add_argument(
         "--checkpoint",
         default="best",
@@ -149,7 +151,7 @@ def _data(verb: argparse.ArgumentParser) -> None:
         "--data",
         action="append",
         required=True,
-        type=Path,
+        type=here,
         metavar="DIR",
         help="a filter run's output, or shards; may be repeated",
     )

@@ -10,6 +10,8 @@ from pipelines.inputs import InputError, find_shards
 from recaption.captions import captions_path
 from recaption.filter_run import FilterRun
 from recaption.manifest import NAME as MANIFEST
+from recaption.manifest import measured_folder
+from recaption.stores import StorePath
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class Shard:
         """The files that an index is made of; the images' first."""
         if self.run is None:
             return [self.path]
-        measured = self.run / open_run(self.run).manifest["measured"]
+        measured = measured_folder(self.run, open_run(self.run).manifest)
         decided = [
             folder / f"{self.of_run}.parquet"
             for folder in (measured / "columns", self.run / "decisions")
@@ -83,6 +85,9 @@ def find(sources: Sequence[Path], besides: Path) -> list[Shard]:
                 f"data {source} must hold images, got metadata alone; download the images first"
             )
         found += shards
+    away = next((shard.path for shard in found if isinstance(shard.path, StorePath)), None)
+    if away:
+        raise RecipeError(f"images to learn from must be on this machine, got {away}; copy them")
     return found
 
 

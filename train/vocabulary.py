@@ -9,8 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from filters.rule import RecipeError
-from pipelines.manifest import measured_folder
-from recaption.manifest import read_manifest
+from recaption.manifest import measured_folder, read_manifest
 from recaption.wordpiece import Tokenizer, count_words, train_wordpiece
 from train.index import Data
 from train.settings import Vocabulary

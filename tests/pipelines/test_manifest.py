@@ -20,10 +20,9 @@ from pipelines.manifest import (
     close_account,
     code_version,
     environment,
-    measured_folder,
     plan_digest,
 )
-from recaption.manifest import FORMAT, NAME, ManifestError, read_manifest
+from recaption.manifest import FORMAT, NAME, ManifestError, measured_folder, read_manifest
 from tests.shards import write_shard, write_tar
 
 RECIPE = Recipe(

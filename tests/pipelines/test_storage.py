@@ -170,7 +170,7 @@ def test_joined_parts_are_one_array(
     pairs = [[(n, n // 2) for n in part] if kind == PAIR else part for part in parts]
     arrays = [np.array(part, kind) for part in pairs]
 
-    rows = join_parts(path, kind, [partial(np.copy, array) for array in arrays])
+    rows = join_parts(path, kind, [partial(np.copy, array) for array in arrays]).rows
 
     joined = np.load(path)
     assert (rows, joined.dtype) == (len(joined), kind)
@@ -181,7 +181,7 @@ def test_a_joined_file_is_as_numpy_writes_it(tmp_path: Path) -> None:
     whole = np.arange(10, dtype="u4")
     np.save(tmp_path / "whole.npy", whole)
 
-    rows = join_parts(tmp_path / "0.npy", whole.dtype, [lambda: whole[:4], lambda: whole[4:]])
+    rows = join_parts(tmp_path / "0.npy", whole.dtype, [lambda: whole[:4], lambda: whole[4:]]).rows
 
     assert rows == 10
     assert (tmp_path / "0.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
