@@ -40,7 +40,7 @@ def add_cost(jobs: Any) -> None:
     job.description = (
         "Predict CPU hours, bytes through the exchange, memory and disk of a filter run, stage by "
         "stage, from constants that `python -m tests.bench cost` measured. Where they were "
-        "measured, that came within 10 % of a run three times as large as any of theirs."
+        "measured, that came within 20 % of a run ten times as large as any of theirs."
     )
     job.add_argument("--rows", required=True, type=_number, metavar="N", help="such as 1.8e9")
     job.add_argument(
