@@ -1,6 +1,8 @@
 # make filter                      filter a small sample corpus, made here
 # make filter INPUT=... OUTPUT=... RECIPE=align    filter your own
 # make report FROM=out/sample      write a run's report again, and that of its captions
+# make flink-up, make flink-down   a Flink cluster on this machine
+# make filter RUNNER=flink ...     filter on it
 # make download INPUT=... OUTPUT=...    fetch the images of a list of URLs into shards
 # make recaption                   caption the sample, by models that are trained on it
 # make recaption INPUT=... CLEAN=... OUTPUT=... RECIPE=blip-base    caption your own
@@ -9,7 +11,10 @@
 # make evidence                    test what recaptioning is worth, from end to end
 # make evidence ARGS="--images ..."    on the pictures of a labelled folder
 # make simulate                    put the theory of synthetic captions to the test
-# make check test bench
+# make images                      build the images, or try their install steps where Docker is not
+# make dataflow-template IMAGE=europe-docker.pkg.dev/PROJECT/REPOSITORY/altmill:0.1.0
+# make sbom                        out/sbom.json: all that is installed here
+# make check test test-flink bench
 
 PYTHON ?= python3.11
 VENV ?= .venv
@@ -21,21 +26,34 @@ DATA ?=
 RUN ?= runs/$(notdir $(patsubst %/,%,$(or $(DATA),$(INPUT))))
 FROM ?= $(OUTPUT)
 ARGS ?=
+RUNNER ?=
+SDK ?=
+IMAGE ?= localhost/altmill:0.1.0
 
 BIN := $(VENV)/bin
 CORE := $(VENV)/.core
 DEV := $(VENV)/.dev
 RECAPTION := $(VENV)/.recaption
 TRAIN := $(VENV)/.train
+CLUSTER := ALTMILL_PYTHON=$(abspath $(BIN))/python docker/flink/cluster
+BUILD := docker build --file docker/Dockerfile
+HAS_DOCKER := docker info >/dev/null 2>&1
 
 .DEFAULT_GOAL := help
-.PHONY: help filter report download recaption train evidence simulate check test bench clean
+.PHONY: help filter flink-up flink-down report download recaption train evidence simulate images dataflow-template sbom check test test-flink bench clean
 
 help:
 	@sed -n 's/^# //p' Makefile
 
 filter: $(CORE) $(if $(filter sample,$(INPUT)),sample-corpus)
-	$(BIN)/python -m pipelines filter --input $(INPUT) --output $(OUTPUT) --recipe $(RECIPE) $(ARGS)
+	$(BIN)/python -m pipelines filter --input $(INPUT) --output $(OUTPUT) --recipe $(RECIPE) $(ARGS) \
+	  $(if $(RUNNER),-- $(shell $(CLUSTER) options $(SDK)))
+
+flink-up: $(CORE)
+	$(CLUSTER) up $(SDK)
+
+flink-down:
+	$(CLUSTER) down
 
 report: $(CORE)
 	$(BIN)/python -m pipelines report --from $(FROM)
@@ -81,15 +99,45 @@ evidence: $(TRAIN)
 simulate: $(TRAIN)
 	$(BIN)/python -m train simulate --out out/simulation $(ARGS)
 
+images: $(CORE)
+	@if $(HAS_DOCKER); then \
+	  $(BUILD) --target worker --tag $(IMAGE)-worker . && \
+	  $(BUILD) --target trainer --tag $(IMAGE)-trainer .; \
+	else \
+	  echo "No Docker engine here: no image is built, and their install steps are tried."; \
+	  $(BIN)/python -m tests.docker worker; \
+	fi
+
+dataflow-template: $(CORE)
+	$(BIN)/python -m pipelines template --image $(IMAGE) --output out/dataflow
+	@if $(HAS_DOCKER); then \
+	  $(BUILD) --target dataflow --tag $(IMAGE) . && \
+	  $(BUILD) --target dataflow --tag $(IMAGE)-gpu --build-arg JOB=recaption \
+	    --build-arg EXTRAS=dataflow,recaption . && \
+	  echo "docker push $(IMAGE), and $(IMAGE)-gpu, then copy the templates to a bucket."; \
+	else \
+	  echo "No Docker engine here: the templates are written, and their images were NOT built."; \
+	fi
+
+sbom: $(CORE)
+	$(PYTHON) -m venv $(VENV)/sbom
+	$(VENV)/sbom/bin/pip install --quiet --constraint constraints.txt cyclonedx-bom
+	mkdir -p out
+	$(VENV)/sbom/bin/cyclonedx-py environment $(BIN)/python --output-file out/sbom.json
+
 check: $(DEV)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint docker/Dockerfile
 
 test: $(DEV)
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report
+
+test-flink: $(DEV)
+	$(BIN)/pytest -m flink tests/pipelines/test_flink.py
 
 bench: $(DEV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench,recaption,train]'
@@ -114,4 +162,4 @@ $(DEV): $(CORE)
 	@touch $@
 
 clean:
-	rm -rf $(VENV) sample sample-clean sample-test out
+	rm -rf $(VENV) .flink sample sample-clean sample-test out

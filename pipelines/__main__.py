@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from filters.rule import RecipeError
-from pipelines.arguments import parser
+from pipelines.arguments import job_parsers, parser
 from pipelines.audit import run_audit
 from pipelines.audit_plan import AuditPlan, plan_audit
 from pipelines.build_index import IndexPlan, build_index, merge_indexes
 from pipelines.captions_page import write_captions_page
 from pipelines.certificate import table
+from pipelines.cost_arguments import predict
 from pipelines.crawl import REPORT, plan_extract
 from pipelines.diff import compare_runs, described, differs
 from pipelines.diff_page import write_diff
@@ -26,6 +27,7 @@ from pipelines.hashes import MIN_QUALITY
 from pipelines.index import NAME
 from pipelines.inputs import InputError
 from pipelines.local import WorkerError
+from pipelines.options import make_absolute, names_runner
 from pipelines.plan import (
     plan_decide,
     plan_filter,
@@ -37,9 +39,10 @@ from pipelines.run import run_decide, run_extract, run_filter, run_materialise, 
 from pipelines.sample import write_sample
 from pipelines.sample_arguments import read_sample
 from pipelines.takedown import SAME_IMAGE, take_down
+from pipelines.template import write_templates
 from pipelines.unfinished import Wish
 from pipelines.write import write_pages
-from recaption.choice import STATISTICS, account
+from recaption.choice import STATISTICS
 from recaption.files import read_json
 from recaption.manifest import NAME as MANIFEST
 from recaption.manifest import ManifestError, read_manifest
@@ -58,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     at = arguments.index("--") if "--" in arguments else len(arguments)
     options = parser().parse_args(arguments[:at])
+    if names_runner(arguments[at + 1 :]):
+        make_absolute(options)
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     logging.getLogger("altmill").setLevel(logging.INFO)
     logging.getLogger().addFilter(lambda record: "apitools" not in str(record.msg))  # Beam's
@@ -96,28 +101,26 @@ def _sample(options: argparse.Namespace, _: Sequence[str]) -> None:
 
 
 def _extract(options: argparse.Namespace, beam: Sequence[str]) -> None:
-    named = any(option.startswith("--runner") for option in beam)
     plan = plan_extract(
         options.input,
         options.output,
         base_url=options.base_url,
         workers=options.workers,
-        carrier="native" if named else "files",
+        carrier="native" if names_runner(beam) else "files",
     )
-    run_extract(plan, beam, Wish(overwrite=options.overwrite, resume=options.resume))
-    _say(funnel(read_json(plan.run.home / MANIFEST)))
-    _say(f"\nreport: {plan.run.home / REPORT / 'index.html'}")
+    told = run_extract(plan, beam, Wish(overwrite=options.overwrite, resume=options.resume))
+    report = plan.run.home / REPORT / "index.html"
+    _say(told or f"{funnel(read_json(plan.run.home / MANIFEST))}\n\nreport: {report}")
 
 
 def _filter(options: argparse.Namespace, beam: Sequence[str]) -> None:
     recipe = read_recipe(options.recipe, options.set)
-    named = any(option.startswith("--runner") for option in beam)
     plan = plan_filter(
         options.input,
         options.output,
         recipe,
         workers=options.workers,
-        carrier="native" if named else "files",
+        carrier="native" if names_runner(beam) else "files",
     )
     if options.dry_run:
         _say(describe(plan))
@@ -125,15 +128,14 @@ def _filter(options: argparse.Namespace, beam: Sequence[str]) -> None:
     wish = Wish(
         overwrite=options.overwrite, resume=options.resume, retry_failed=options.retry_failed
     )
-    run_filter(plan, beam, wish)
-    _conclude(options.output)
+    _say(run_filter(plan, beam, wish) or _account(options.output))
 
 
 def _decide(options: argparse.Namespace, beam: Sequence[str]) -> None:
     source, recipe = getattr(options, "from"), read_recipe(options.recipe, options.set)
     plan = plan_decide(source, options.output or source, recipe, workers=options.workers)
     run_decide(plan, beam)
-    _conclude(plan.run.home)
+    _say(_account(plan.run.home))
 
 
 def _materialise(options: argparse.Namespace, beam: Sequence[str]) -> None:
@@ -155,8 +157,8 @@ def _takedown(options: argparse.Namespace, _: Sequence[str]) -> None:
 
 def _recaption(options: argparse.Namespace, beam: Sequence[str]) -> None:
     settings = read_settings(options.recipe, options.set)
-    names = (options.captioner, options.scorer, options.device)
-    _say(account(run_recaption(getattr(options, "from"), settings, names, beam)))
+    names = (options.captioner, options.scorer, options.device, options.accelerator)
+    _say(run_recaption(getattr(options, "from"), settings, names, beam))
 
 
 def _report(options: argparse.Namespace, _: Sequence[str]) -> None:
@@ -245,11 +247,16 @@ def _doctor(options: argparse.Namespace, _: Sequence[str]) -> int:
     return int(diagnosis.breaks_training)
 
 
-def _conclude(output: Path) -> None:
-    """Print the funnel, and where the report is."""
+def _template(options: argparse.Namespace, _: Sequence[str]) -> None:
+    for path in write_templates(job_parsers(), options.image, options.output):
+        _say(f"template: {path}")
+
+
+def _account(output: Path) -> str:
+    """Return the funnel, and where the report is."""
     manifest = read_manifest(output)
-    _say(_funnel(manifest["rows_in"], manifest["dropped"], manifest["kept"], "kept"))
-    _say(f"report: {output / 'report' / 'index.html'}")
+    funnel = _funnel(manifest["rows_in"], manifest["dropped"], manifest["kept"], "kept")
+    return f"{funnel}\nreport: {output / 'report' / 'index.html'}"
 
 
 def _funnel(rows: int, dropped: Mapping[str, int], kept: int, what: str) -> str:
@@ -278,7 +285,9 @@ _JOBS: dict[str, Callable[[argparse.Namespace, Sequence[str]], int | None]] = {
     "explain": _explain,
     "diff": _diff,
     "doctor": _doctor,
+    "plan": lambda options, _: _say(predict(options)),
     "sample": _sample,
+    "template": _template,
 }
 
 if __name__ == "__main__":

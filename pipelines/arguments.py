@@ -1,8 +1,11 @@
 """What may be said on the command line."""
 
 import argparse
+import re
 from typing import Any
 
+from pipelines.cost_arguments import add_cost
+from pipelines.dataflow import ACCELERATOR
 from pipelines.download_arguments import add_download
 from pipelines.inspection_arguments import add_inspections
 from pipelines.options import add_from, add_recipe, add_wishes, add_workers
@@ -25,12 +28,22 @@ examples:
   python -m pipelines takedown --uids uids.txt --from out
   python -m pipelines diff out other
   python -m pipelines doctor 'shards/{00000..00099}.tar'
+  python -m pipelines plan --rows 1.8e9 --sample crawl --workers 1000
   python -m pipelines download --input pairs --output shards --retry-failed
 """
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of `python -m pipelines`."""
+    return _parsers()[0]
+
+
+def job_parsers() -> dict[str, argparse.ArgumentParser]:
+    """Return the parser of each job."""
+    return dict(_parsers()[1].choices)
+
+
+def _parsers() -> tuple[argparse.ArgumentParser, Any]:
     root = Parser(
         prog="python -m pipelines",
         description="Filter image-text pairs, and say why each dropped one went.",
@@ -46,9 +59,11 @@ def parser() -> argparse.ArgumentParser:
     _add_materialise(jobs)
     _add_takedown(jobs)
     add_inspections(jobs)
+    add_cost(jobs)
     add_sample(jobs)
     add_download(jobs)
-    return root
+    _add_template(jobs)
+    return root, jobs
 
 
 def _add_extract(jobs: Any) -> None:
@@ -105,14 +120,30 @@ def _add_decide(jobs: Any) -> None:
 def _add_recaption(jobs: Any) -> None:
     job = jobs.add_parser("recaption", help="write, score and choose captions on a Beam runner")
     job.description = (
-        "Do what python -m recaption does after train, on workers of a Beam runner, whose options "
-        "follow after --."
+        "Write, score and choose captions, as python -m recaption does after train, on the workers "
+        "of a Beam runner. Its options follow after --."
     )
     add_from(job, here)
     job.add_argument("--recipe", default="small", metavar="NAME", help="as of python -m recaption")
     job.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change it")
     for name in ("captioner", "scorer", "device"):
         job.add_argument(f"--{name}", default="", help="as of python -m recaption")
+    job.add_argument(
+        "--accelerator",
+        type=_accelerator,
+        default="",
+        metavar="TYPE",
+        help="what Dataflow's workers have for captions, such as "
+        "'type:nvidia-l4;count:1;install-nvidia-driver'",
+    )
+
+
+def _accelerator(text: str) -> str:
+    if text and not re.fullmatch(ACCELERATOR, text):
+        raise argparse.ArgumentTypeError(
+            f"must be like type:nvidia-l4;count:1;install-nvidia-driver, got {text!r}"
+        )
+    return text
 
 
 def _add_report(jobs: Any) -> None:
@@ -128,6 +159,21 @@ def _add_materialise(jobs: Any) -> None:
     )
     add_from(job)
     add_workers(job)
+
+
+def _add_template(jobs: Any) -> None:
+    job = jobs.add_parser("template", help="write Dataflow flex templates of filter and recaption")
+    job.description = (
+        "Write flex templates of the jobs filter and recaption, each with its metadata; "
+        "docker/README.md tells how to build and run them."
+    )
+    job.add_argument(
+        "--image",
+        required=True,
+        metavar="NAME:TAG",
+        help="what they run in; recaption in NAME:TAG-gpu, which has torch",
+    )
+    job.add_argument("--output", required=True, type=here, metavar="DIR", help="where they go")
 
 
 def _add_takedown(jobs: Any) -> None:

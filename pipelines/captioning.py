@@ -24,11 +24,15 @@ class Captioning:
     scorer: str = ""
     """Names; empty: what was trained on the run."""
     device: str = ""
+    accelerator: str = ""
+    """Of the workers that write captions, as Dataflow calls it; empty: none is asked for."""
 
 
 def caption_corpus(shards: beam.PCollection, job: Captioning) -> beam.PCollection:
     """Write captions, score and choose them: from shards' names to how many were written."""
-    written = shards | "Spread" >> beam.Reshuffle() | "Caption" >> beam.ParDo(_Caption(job))
+    hints = {"accelerator": job.accelerator} if job.accelerator else {}
+    write = beam.ParDo(_Caption(job)).with_resource_hints(**hints)
+    written = shards | "Spread" >> beam.Reshuffle() | "Caption" >> write
     return written | beam.CombineGlobally(sum) | "Choose" >> beam.Map(_choose, job)
 
 

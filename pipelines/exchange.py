@@ -21,6 +21,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from filters.recipe import Recipe
+from pipelines import usage
 from pipelines.storage import ipc_writer, read_ipc
 from recaption.files import read_json, write_json
 from recaption.stores import scratch
@@ -92,8 +93,10 @@ def perform(run: Exchange, stage: Stage, item: Any) -> Any:
     if marker.exists():
         return read_json(marker)
     received = _received(run, stage.reads, item) if stage.reads else iter(())
-    with _FileOutbox(run, f"{stage.name}/{name}") as outbox:
-        result = stage.task(run, item, received, outbox.send)
+    with usage.watched(run.work, stage.name) as used:
+        with _FileOutbox(run, f"{stage.name}/{name}") as outbox:
+            result = stage.task(run, item, received, outbox.send)
+        used["sent_bytes"] = outbox.size()
     write_json(marker, result)
     return result
 
@@ -116,8 +119,13 @@ def item_name(item: Any) -> str:
     return f"{item:05d}" if isinstance(item, int) else str(item.name)
 
 
+def channel_path(run: Exchange, channel: str) -> Path:
+    """Return the folder of what tasks sent into a channel."""
+    return run.work / "channels" / channel
+
+
 def _received(run: Exchange, channel: str, partition: int) -> Iterator[pa.RecordBatch]:
-    for path in sorted((run.work / "channels" / channel).rglob("*.arrow")):
+    for path in sorted(channel_path(run, channel).rglob("*.arrow")):
         yield from read_ipc(path, run.partitions, partition)
 
 
@@ -137,9 +145,15 @@ class _FileOutbox(ExitStack):
         self._run, self._name = run, name
         self._sinks: dict[str, pa.ipc.RecordBatchFileWriter] = {}
 
+    def size(self) -> int:
+        """Return the bytes of all files together, once they are there."""
+        return sum(self._path(channel).stat().st_size for channel in self._sinks)
+
     def send(self, channel: str, batch: pa.RecordBatch, partitions: NDArray[Any]) -> None:
         if channel not in self._sinks:
-            path = self._run.work / "channels" / channel / f"{self._name}.arrow"
-            self._sinks[channel] = self.enter_context(ipc_writer(path, batch.schema))
+            self._sinks[channel] = self.enter_context(ipc_writer(self._path(channel), batch.schema))
         for part in cut(batch, partitions, self._run.partitions):
             self._sinks[channel].write_batch(part)
+
+    def _path(self, channel: str) -> Path:
+        return channel_path(self._run, channel) / f"{self._name}.arrow"

@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -66,13 +67,16 @@ def open_image(data: bytes, max_pixels: int | None) -> Iterator[Image.Image]:
         Image.MAX_IMAGE_PIXELS = before
 
 
-def isolate() -> None:
+def isolate(wanted: bool = True) -> None:
     """From now on, look at each image in a process of its own, which it may bring down alone."""
-    global _isolated  # noqa: PLW0603  # set once, when a worker process starts
-    _isolated = True
+    global _isolated  # noqa: PLW0603  # one for all threads, as a worker's death is
+    _isolated = wanted
 
 
 _isolated = False
+_looking = threading.RLock()
+"""Held while an image is looked at: Pillow's limit and Python's warnings are a process's, and a
+cluster's worker has threads."""
 
 
 def guarded(look: Callable[[], Answer], otherwise: Answer) -> Answer:
@@ -81,7 +85,7 @@ def guarded(look: Callable[[], Answer], otherwise: Answer) -> Answer:
     Pillow raises far more than OSError on hostile files, so whatever it raises is the answer.
     """
     try:
-        with warnings.catch_warnings():
+        with _looking, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the answer is counted, not printed
             return _in_child(look) if _isolated else look()
     except Exception:  # see above

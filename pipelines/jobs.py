@@ -149,7 +149,7 @@ class FindDuplicates(beam.PTransform):
         super().__init__(label="FindDuplicates")
         self._run, self._after = run, after
 
-    def expand(self, shards: beam.PCollection) -> dict[str, Any]:
+    def expand(self, shards: beam.PCollection) -> Any:
         """Build the stages."""
         run, after, facts = self._run, self._after, []
         rule = near_groups.rule_of(run)
@@ -183,7 +183,7 @@ class RankNames(beam.PTransform):
         super().__init__(label=f"Rank{table.capitalize()}")
         self._run, self._table, self._channel = run, table, channel
 
-    def expand(self, names: beam.PCollection) -> dict[str, beam.PCollection]:
+    def expand(self, names: beam.PCollection) -> Any:
         """Build the stages."""
         run, table, label = self._run, self._table, self._table.capitalize()
         ranges = f"{table}_ranges"

@@ -3,6 +3,7 @@
 import functools
 import logging
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -16,7 +17,7 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 from pipelines import images
-from pipelines.exchange import Exchange, Stage, item_name, perform
+from pipelines.exchange import Exchange, Stage, channel_path, item_name, perform
 from pipelines.inputs import Shard
 
 _log = logging.getLogger("altmill")
@@ -31,8 +32,13 @@ class WorkerError(RuntimeError):
 
 
 def perform_all(run: Exchange, stage: Stage, items: Sequence[Any]) -> Iterator[tuple[str, Any]]:
-    """Run a task on every item; yield each item's name and result as they end."""
+    """Run a task on every item; yield each item's name and result as they end.
+
+    What the stage read is removed then: no other reads it, and it is the most of a run's disk.
+    """
     yield from work_through(stage.name, functools.partial(perform, run, stage), items, run.workers)
+    if stage.reads:
+        shutil.rmtree(channel_path(run, stage.reads), ignore_errors=True)
 
 
 def work_through(
@@ -130,6 +136,11 @@ def _start_careful_worker() -> None:
 def start_worker() -> None:
     """End with the parent, also when that is killed; Ctrl-C is the parent's business."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
+
+
+def end_with_parent() -> None:
+    """From now on, end when the process that started this one is gone."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # to torch, which is imported later, if at all
     parent = os.getppid()
 

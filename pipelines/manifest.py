@@ -20,6 +20,12 @@ from pipelines.language import identifier
 from recaption.files import read_json
 from recaption.manifest import FORMAT, ManifestError
 
+_FIRST = (
+    *("distinct", "occurrences", "shared", "listed"),
+    *("shard", "kind", "tar", "parquet", "columns", "rows", "files", "damage"),
+)
+"""The order in which a table's and a shard's facts are told, before others."""
+
 
 def build_manifest(account: dict[str, Any], run: Run) -> dict[str, Any]:
     """Build a run's manifest from its stages' results, added up; it has no clock in it."""
@@ -43,9 +49,17 @@ def build_manifest(account: dict[str, Any], run: Run) -> dict[str, Any]:
         "dropped": {reason: reasons[reason] for reason in dropped},
         "kept_unchecked": account.get("unchecked", 0),
         "duplicates": dict(sorted(account.get("duplicates", {}).items())),
-        "tables": dict(sorted(account.get("tables", {}).items())),
-        "shards": [shards[name] for name in sorted(shards, key=str.encode)],
+        "tables": {
+            name: _ordered(told) for name, told in sorted(account.get("tables", {}).items())
+        },
+        "shards": [_ordered(shards[name]) for name in sorted(shards, key=str.encode)],
     }
+
+
+def _ordered(facts: dict[str, Any]) -> dict[str, Any]:
+    """Say facts in one order, in whichever stages told them."""
+    first = [name for name in _FIRST if name in facts]
+    return {name: facts[name] for name in (*first, *sorted(facts.keys() - set(first)))}
 
 
 def close_account(manifest: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,18 @@ def add_workers(job: argparse.ArgumentParser) -> None:
         metavar="N",
         help="local processes (default: one per core, %(default)s)",
     )
+
+
+def names_runner(beam: Sequence[str]) -> bool:
+    """Say whether Beam's options name a runner, whose workers need not be processes of ours."""
+    return any(option.startswith("--runner") for option in beam)
+
+
+def make_absolute(options: argparse.Namespace) -> None:
+    """Say paths in full, for workers are in other folders."""
+    for name, value in vars(options).items():
+        if isinstance(value, Path):
+            setattr(options, name, value.absolute())
 
 
 def positive(text: str) -> int:

@@ -96,7 +96,7 @@ def plan_filter(
     check_indexes(recipe)
     root, shards = find_shards(source, recipe.columns, output)
     _check(recipe, shards)
-    partitions = _partitions(shards)
+    partitions = count_partitions(_rows(shards))
     run = Run(
         source=root,
         output=output,
@@ -143,7 +143,7 @@ def plan_decide(source: Path, output: Path, recipe: Recipe, *, workers: int) -> 
         home=output,
         measured=measured_folder(source, manifest),
         recipe=recipe,
-        partitions=_partitions(shards),
+        partitions=count_partitions(_rows(shards)),
         workers=workers,
     )
     return Plan(run=run, shards=tuple(shards), digest=recipe.digest)
@@ -181,7 +181,7 @@ def plan_of(output: Path, manifest: dict[str, Any], *, workers: int = 1) -> Plan
         home=output,
         measured=measured_folder(output, manifest),
         recipe=recipe,
-        partitions=_partitions(shards),
+        partitions=count_partitions(_rows(shards)),
         workers=workers,
     )
     return Plan(run=run, shards=tuple(shards), digest=recipe.digest)
@@ -249,6 +249,10 @@ def _check_duplicates(recipe: Recipe, shards: Sequence[Shard]) -> None:
         )
 
 
-def _partitions(shards: Sequence[Shard]) -> int:
-    rows = sum(_UNKNOWN_ROWS if shard.rows is None else shard.rows for shard in shards)
+def _rows(shards: Sequence[Shard]) -> int:
+    return sum(_UNKNOWN_ROWS if shard.rows is None else shard.rows for shard in shards)
+
+
+def count_partitions(rows: int) -> int:
+    """Return how many partitions the exchange of so many rows has."""
     return min(_MOST_PARTITIONS, 1 << max(0, rows // _PARTITION_ROWS).bit_length())

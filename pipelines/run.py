@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from filters.rule import RecipeError
-from pipelines import statistics
+from pipelines import dataflow, statistics, usage
 from pipelines.crawl import LEFT_BY_EXTRACT, ExtractPlan
 from pipelines.exchange import Run
+from pipelines.options import names_runner
 from pipelines.plan import Plan
 from pipelines.shard_table import write_shard_table
 from pipelines.store_lock import held
 from pipelines.unfinished import ANY, STATE, Wish, is_complete, prepare, remove
-from recaption.choice import STATISTICS
+from recaption.choice import STATISTICS, account
 from recaption.files import read_json, write_json
 from recaption.filter_run import FilterRun
 from recaption.manifest import NAME, ManifestError, read_manifest
@@ -32,9 +33,10 @@ _LEFT_BY_RUN = (
     *("subset.npy", statistics.NAME),
     NAME,
 )
+_TEMPLATE = "a template was written, and Dataflow does the rest"
 
 
-def run_filter(plan: Plan, options: Sequence[str] = (), wish: Wish = ANY) -> None:
+def run_filter(plan: Plan, options: Sequence[str] = (), wish: Wish = ANY) -> str:
     """Filter a corpus.
 
     Args:
@@ -42,16 +44,19 @@ def run_filter(plan: Plan, options: Sequence[str] = (), wish: Wish = ANY) -> Non
         options: Beam's, such as `--runner=FlinkRunner`.
         wish: What to do with what is in the output folder.
 
+    Returns:
+        What was sent where, or would be, if nothing has run; "" if the results are there.
+
     Raises:
         ManifestError: The output folder holds another run, or somebody is writing to it.
     """
     from pipelines.jobs import filter_corpus
 
     job = partial(filter_corpus, run=plan.run)
-    _bring_to_its_end(plan, plan.shards, job, options, _LEFT_BY_RUN, wish)
+    return _bring_to_its_end(plan, plan.shards, job, options, _LEFT_BY_RUN, wish)
 
 
-def run_extract(plan: ExtractPlan, options: Sequence[str] = (), wish: Wish = ANY) -> None:
+def run_extract(plan: ExtractPlan, options: Sequence[str] = (), wish: Wish = ANY) -> str:
     """Extract the pairs of a crawl.
 
     Args:
@@ -59,13 +64,16 @@ def run_extract(plan: ExtractPlan, options: Sequence[str] = (), wish: Wish = ANY
         options: Beam's.
         wish: What to do with what is in the output folder.
 
+    Returns:
+        What was sent where, or would be, if nothing has run; "" if the results are there.
+
     Raises:
         ManifestError: The output folder holds another run, or somebody is writing to it.
     """
     from pipelines.jobs import extract_corpus
 
     job = partial(extract_corpus, run=plan.run)
-    _bring_to_its_end(plan, plan.parts, job, options, LEFT_BY_EXTRACT, wish)
+    return _bring_to_its_end(plan, plan.parts, job, options, LEFT_BY_EXTRACT, wish)
 
 
 def _bring_to_its_end(
@@ -75,16 +83,23 @@ def _bring_to_its_end(
     options: Sequence[str],
     left: Iterable[str],
     wish: Wish,
-) -> None:
+) -> str:
     """Run a job over items, unless it is complete; `left` names what such a run leaves."""
+    if dataflow.is_dry(options):
+        return dataflow.described(submit(items, job, options).job)
     with locked(plan.run.home):
         if is_complete(plan):
-            return
+            return ""
         prepare(plan, left, wish)
+        before = time.process_time()
         seconds = _time(lambda: _go(items, job, options))
+        if dataflow.is_template(options):
+            return _TEMPLATE
         state = {"plan": plan.digest, "seconds": round(seconds, 1), "workers": plan.run.workers}
+        state["stages"] = usage.add_up(plan.run.work, time.process_time() - before)
         write_json(plan.run.home / STATE, state)
         remove(plan.run.work)
+    return ""
 
 
 def run_decide(plan: Plan, options: Sequence[str] = ()) -> None:
@@ -160,24 +175,32 @@ def run_materialise(plan: Plan, options: Sequence[str] = ()) -> tuple[Path, dict
 
 def run_recaption(
     output: Path, settings: Settings, names: Sequence[str], options: Sequence[str] = ()
-) -> dict[str, Any]:
-    """Write, score and choose captions; return the statistics.
+) -> str:
+    """Write, score and choose captions; return the account of them.
 
     Args:
         output: Of a filter run.
         settings: A recipe of recaptioning.
-        names: Of the captioner, the scorer and the device; empty: those of the run, and any.
+        names: Of the captioner, the scorer, the device and the accelerator; empty: those of the
+            run, any, and none.
         options: Beam's.
+
+    Returns:
+        The account of captions, or, if nothing has run, what was sent where, or would be.
     """
     from pipelines.captioning import Captioning, caption_corpus
 
     shards = [shard.name for shard in FilterRun(output).shards]
-    captioner, scorer, device = names
-    job = Captioning(output.absolute(), settings, captioner, scorer, device)
+    job = Captioning(output.absolute(), settings, *names)
+    build = partial(caption_corpus, job=job)
+    options = [*options, *(dataflow.ONE_PROCESS if job.accelerator else ())]
+    if dataflow.is_dry(options):
+        return dataflow.described(submit(shards, build, options).job)
     with locked(output):
-        _go(shards, partial(caption_corpus, job=job), options)
-    told: dict[str, Any] = read_json(output / "captions" / STATISTICS)
-    return told
+        _go(shards, build, options)
+    if dataflow.is_template(options):
+        return _TEMPLATE
+    return account(read_json(output / "captions" / STATISTICS))
 
 
 def _check_output(run: Run) -> None:
@@ -193,18 +216,28 @@ def _check_output(run: Run) -> None:
 
 def _go(shards: Sequence[Any], build: Callable[[Any], Any], options: Sequence[str]) -> None:
     """Run a pipeline to its end."""
+    if dataflow.is_dry(options):
+        raise RecipeError(
+            "--dry_run must be of filter, extract or recaption, which run on Dataflow, got a job "
+            "that does not; leave it out"
+        )
+    submit(shards, build, options)
+
+
+def submit(shards: Sequence[Any], build: Callable[[Any], Any], options: Sequence[str]) -> Any:
+    """Have a pipeline run; return its result."""
     import apache_beam as beam
-    from apache_beam.options.pipeline_options import PipelineOptions
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-    named = any(option.startswith("--runner") for option in options)
-    chosen = PipelineOptions(list(options), pipeline_type_check=False)
+    chosen = dataflow.read_options(options)
     try:
-        begun = beam.Pipeline(None if named else FnApiRunner(), options=chosen)
+        begun = beam.Pipeline(None if names_runner(options) else FnApiRunner(), options=chosen)
     except ValueError as error:
-        raise RecipeError(f"Beam's options must be right, got: {error}") from None
+        told = " ".join(str(error).split())  # of several lines
+        raise RecipeError(f"Beam's options must be right, got: {told}") from None
     with begun as pipeline:
         build(pipeline | "Shards" >> beam.Create(shards))
+    return begun.result
 
 
 def _time(work: Callable[[], None]) -> float:

@@ -1,6 +1,7 @@
 """A stage as a Beam transform, with either carrier."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import apache_beam as beam
@@ -9,7 +10,13 @@ from apache_beam import coders
 
 from pipelines import statistics
 from pipelines.exchange import Exchange, Stage, item_name, perform_native
+from pipelines.images import isolate
+from pipelines.inputs import Shard
 from pipelines.local import perform_all
+from recaption.files import write_text
+
+_PIECE_BYTES = 1 << 17
+"""Ours: Flink, with 230 MiB to sort in, ended at "Record too large" at pieces of a megabyte."""
 
 
 class ArrowIpcCoder(coders.Coder):
@@ -55,7 +62,7 @@ class Do(beam.PTransform):
         super().__init__(label=stage.name)
         self._run, self._stage, self._after = run, stage, after
 
-    def expand(self, source: beam.PCollection) -> dict[str, beam.PCollection]:
+    def expand(self, source: beam.PCollection) -> Any:  # Beam reads this, and warns of a dictionary
         """Build the stage."""
         after = [beam.pvalue.AsIter(collection) for collection in self._after]
         if self._run.carrier == "native":
@@ -78,14 +85,12 @@ class Do(beam.PTransform):
         stage = self._stage
         if stage.reads:
             every = [(at, pa.record_batch({})) for at in range(self._run.partitions)]
-            seeds = (
-                source.pipeline
-                | "Partitions" >> beam.Create(every)
-                | beam.Map(lambda seed: seed).with_output_types(tuple[int, pa.RecordBatch])
-            )
+            typed = beam.Create(every).with_output_types(tuple[int, pa.RecordBatch])
+            seeds = source.pipeline | "Partitions" >> typed
             keyed = (source, seeds) | beam.Flatten() | "Exchange" >> beam.GroupByKey()
         else:
-            keyed = source | beam.Map(lambda item: (item, ())) | "Spread" >> beam.Reshuffle()
+            pairs = source | "Key" >> beam.Map(lambda item: (item, ()))
+            keyed = pairs | "Spread" >> beam.Reshuffle()
         done = keyed | "Perform" >> beam.ParDo(
             _PerformNative(self._run, stage), *after
         ).with_outputs(*stage.sends, main="results")
@@ -104,7 +109,7 @@ class _PerformAll(beam.DoFn):
     def __init__(self, run: Exchange, stage: Stage) -> None:
         self._run, self._stage = run, stage
 
-    def process(self, _: bytes, items: list[Any], *__: object) -> Iterator[tuple[str, Any]]:
+    def process(self, _: bytes, items: list[Any], *__: Any) -> Iterator[tuple[str, Any]]:
         yield from perform_all(self._run, self._stage, sorted(items, key=item_name))
 
 
@@ -114,14 +119,39 @@ class _PerformNative(beam.DoFn):
     def __init__(self, run: Exchange, stage: Stage) -> None:
         self._run, self._stage = run, stage
 
-    def process(self, keyed: tuple[Any, Iterable[pa.RecordBatch]], *_: object) -> Iterator[Any]:
+    def process(self, keyed: tuple[Any, Iterable[pa.RecordBatch]], *_: Any) -> Iterator[Any]:
         item, received = keyed
         batches = (batch for batch in received if batch.num_columns)
-        result, parcels = perform_native(self._run, self._stage, item, batches)
+        with _careful(self._run, self._stage, item):
+            result, parcels = perform_native(self._run, self._stage, item, batches)
         yield item_name(item), result
         for channel, sent in parcels.items():
-            for parcel in sent:
-                yield beam.pvalue.TaggedOutput(channel, parcel)
+            for at, batch in sent:
+                for piece in _pieces(batch):
+                    yield beam.pvalue.TaggedOutput(channel, (at, piece))
+
+
+def _pieces(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """Cut a batch into pieces that a runner can hold, whatever memory it sorts them in."""
+    rows = max(1, len(batch) * _PIECE_BYTES // max(1, batch.nbytes))
+    for first in range(0, len(batch), rows):
+        yield batch.slice(first, rows)
+
+
+@contextmanager
+def _careful(run: Exchange, stage: Stage, item: Any) -> Iterator[None]:
+    """Isolate a shard's images if an attempt at it has begun before, and has not ended.
+
+    An image may have brought down the worker, and would bring down each that tries again.
+    """
+    if not isinstance(item, Shard):
+        yield
+        return
+    begun = run.work / "begun" / stage.name / item.name
+    isolate(begun.exists())
+    write_text(begun, "")
+    yield
+    begun.unlink(missing_ok=True)  # another attempt may have
 
 
 class AddUp(beam.CombineFn):

@@ -1,11 +1,8 @@
 """The README's commands run, in its order, and print what it says."""
 
-import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 import tarfile
 import tomllib
 from collections.abc import Iterator
@@ -20,12 +17,13 @@ from PIL import Image
 import pipelines.arguments
 import recaption.arguments
 import train.arguments
+from tests.commands import run
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TEST_IMAGES = 20
 NOT_COPIED = shutil.ignore_patterns(
-    *(".git", ".venv", "out", "sample", "sample-clean", "sample-test", "runs"),
+    *(".git", ".venv", ".flink", "out", "sample", "sample-clean", "sample-test", "runs"),
     *(".*_cache", ".hypothesis"),
 )
 
@@ -58,24 +56,6 @@ def intact_images(tar: Path) -> Iterator[tuple[str, bytes]]:
             ):
                 image.load()
                 yield member.name, data
-
-
-def run(command: str, folder: Path) -> str:
-    """Run a command in this environment, which is taken to be what `make` would have built."""
-    environment = Path(sys.prefix)
-    built = f"VENV={environment} -o {environment}/.core -o {environment}/.dev"
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        command.replace("make ", f"make {built} ", 1),
-        shell=True,
-        cwd=folder,
-        env=os.environ | {"PATH": path, "PYTHONPATH": str(folder)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
 
 
 def test_the_commands_run_and_the_first_prints_the_funnel(clone: Path) -> None:

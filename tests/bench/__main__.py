@@ -12,6 +12,9 @@ python -m tests.bench generate                  captions written and judged, bes
 python -m tests.bench download                  images downloaded, beside img2dataset
 python -m tests.bench loader                    pairs loaded, beside webdataset and Pillow
 python -m tests.bench report --rows 10_000_000  a large run's report, written again
+python -m tests.bench cost --write FILE         the constants that `plan` predicts with
+python -m tests.bench predicted --rows 10_000_000   what they say of a run, and what it is
+python -m tests.bench ngrams --rows 9_500_000 --most 100_000_000   a large table, and GNU sort's
 python -m tests.bench skew --rows 5_000_000    a text on many rows, an image with many texts
 python -m tests.bench step                      a training step, beside open_clip; --size for a GPU
 
@@ -37,10 +40,12 @@ import pyarrow.parquet as pq
 
 from filters.parsing import parse
 from filters.recipe import Recipe
+from pipelines.cost import read_constants
 from pipelines.plan import read_recipe
 from recaption.manifest import read_manifest
 from tests.bench import cifair, corpus, rivals
 from tests.bench.copies import compare_peers
+from tests.bench.cost import check_cost, measure_cost
 from tests.bench.downloads import measure_downloads
 from tests.bench.duplicates import measure_groups
 from tests.bench.encoders import SIZES
@@ -48,6 +53,7 @@ from tests.bench.extract import measure_extraction
 from tests.bench.generate import measure_generation
 from tests.bench.loader import measure_loading
 from tests.bench.lookup import measure_lookups
+from tests.bench.ngrams import measure_table
 from tests.bench.ours import PARTS, Spent, run_timed_decide, run_timed_filter, warm_up
 from tests.bench.recall import measure_recall
 from tests.bench.report import measure_report
@@ -98,6 +104,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--pictures", type=Path, help="of cifair's unlisted matches: a PNG to write"
     )
+    parser.add_argument("--most", type=int, default=1_000_000, help="n-grams in ngrams' table")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="of cost's constants")
+    parser.add_argument("--constants", type=Path, metavar="FILE", help="that cost wrote")
     parser.add_argument("--peers", action="store_true", help="recall of other detectors, too")
     parser.add_argument("--size", choices=SIZES, default="small", help="of step's models")
     chosen = parser.parse_args(arguments)
@@ -308,6 +317,11 @@ _JOBS: dict[str, Callable[[Path, argparse.Namespace], None]] = {
     "generate": lambda *_: _say_all(measure_generation()),
     "download": lambda folder, _: _say_all(measure_downloads(folder)),
     "loader": lambda folder, _: _say_all(measure_loading(folder)),
+    "ngrams": lambda folder, chosen: _say_all(measure_table(folder, chosen.rows, chosen.most)),
+    "cost": lambda folder, chosen: _say_all(measure_cost(folder, chosen.write)),
+    "predicted": lambda folder, chosen: _say_all(
+        check_cost(folder, read_constants(chosen.constants), chosen.rows)
+    ),
     "report": lambda folder, chosen: _say_all(measure_report(folder, chosen.rows)),
     "skew": lambda folder, chosen: _say_all(measure_skew(folder, chosen.rows)),
     "step": lambda folder, chosen: _say_all(measure_step(folder, chosen.size)),

@@ -19,8 +19,10 @@ and 10 million have 36.6 million distinct unigrams and bigrams.
 """
 
 _SYLLABLES = pa.array([c + v for c in "bcdfghjklmnprstvwxyz" for v in "aeiou"])
-_EXTRA_WORDS = (2.0, 1 / 6)
-"""Of a negative binomial; with one more, captions have 11 words, half of them at most 9."""
+WORDS = 11.0
+"""Of a caption, on average; one, and others by a negative binomial, half of them at most 9."""
+_SHAPE = 2.0
+"""Of the negative binomial."""
 _SHARED = 0.05
 """The share of rows with a caption that others have too, and of those with such a URL."""
 _POOL = 50_000
@@ -28,31 +30,42 @@ _POOL = 50_000
 _MOST_WORDS = 60
 
 
-def write_captions(folder: Path, rows: int, rows_per_shard: int, seed: int = 0) -> None:
+def write_captions(
+    folder: Path,
+    rows: int,
+    rows_per_shard: int,
+    *,
+    seed: int = 0,
+    words: float = WORDS,
+    vocabulary: int = VOCABULARY,
+) -> None:
     """Write metadata parquet, `url` and `caption`, as many shards as it takes.
 
-    Captions are like LAION's in length (11 tokens), in the share that is not ASCII (5%) and in how
-    often words repeat; one in twenty is shared boilerplate.
+    Captions are, unless told otherwise, like LAION's in length (11 tokens), in the share that is
+    not ASCII (5%) and in how often words repeat; one in twenty is shared boilerplate.
     """
     folder.mkdir(parents=True)
-    words = _vocabulary()
-    pool = _captions(np.random.default_rng(seed), words, _POOL)
+    known = make_words(vocabulary)
+    pool = _captions(np.random.default_rng(seed), known, _POOL, words)
     for shard, first in enumerate(range(0, rows, rows_per_shard)):
         rng = np.random.default_rng([seed, shard])
         number = np.arange(first, min(rows, first + rows_per_shard))
-        own = _captions(rng, words, len(number))
+        own = _captions(rng, known, len(number), words)
         caption = pa.concat_arrays([pool, own]).take(_some_shared(rng, np.arange(len(number))))
         table = pa.table({"url": _urls(_some_shared(rng, number)), "caption": caption})
         pq.write_table(table, folder / f"{shard:05d}.parquet")
 
 
-def write_photographs(path: Path, count: int, seed: int = 0) -> None:
-    """Write a tar of JPEG pictures, 640 by 480, as smooth and as noisy as photographs."""
+def write_photographs(path: Path, count: int, seed: int = 0, width: int = 640) -> None:
+    """Write a tar of JPEG pictures, 4 by 3, as smooth and as noisy as photographs."""
     rng = np.random.default_rng(seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
         for number in range(count):
-            content = {"jpg": _photograph(rng), "txt": f"a photograph, number {number}".encode()}
+            content = {
+                "jpg": _photograph(rng, width),
+                "txt": f"a photograph, number {number}".encode(),
+            }
             for extension, data in content.items():
                 member = tarfile.TarInfo(f"{number:09d}.{extension}")
                 member.size = len(data)
@@ -64,10 +77,10 @@ def _zipf(rng: np.random.Generator, count: int, size: int) -> NDArray[np.int64]:
     return np.minimum((count + 1) ** rng.random(size), count).astype(np.int64) - 1
 
 
-def _vocabulary() -> pa.StringArray:
+def make_words(count: int) -> pa.StringArray:
     """Return words, commonest and shortest first; one in 125 is not ASCII."""
-    number, base = np.arange(VOCABULARY), len(_SYLLABLES)
-    words = pa.array([""]).take(pa.array(np.zeros(VOCABULARY, int)))
+    number, base = np.arange(count), len(_SYLLABLES)
+    words = pa.array([""]).take(pa.array(np.zeros(count, int)))
     rest = number
     while (rest >= 0).any():  # bijective digits: no word is written twice
         syllable = pa.array(rest % base, mask=rest < 0)
@@ -77,8 +90,11 @@ def _vocabulary() -> pa.StringArray:
     return pc.binary_join_element_wise(words, accent, "")
 
 
-def _captions(rng: np.random.Generator, words: pa.StringArray, rows: int) -> pa.StringArray:
-    lengths = np.minimum(1 + rng.negative_binomial(*_EXTRA_WORDS, rows), _MOST_WORDS)
+def _captions(
+    rng: np.random.Generator, words: pa.StringArray, rows: int, mean: float
+) -> pa.StringArray:
+    drawn_in_vain = _SHAPE / (mean - 1 + _SHAPE)  # so that the mean is right
+    lengths = np.minimum(1 + rng.negative_binomial(_SHAPE, drawn_in_vain, rows), _MOST_WORDS)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
     drawn = words.take(pa.array(_zipf(rng, len(words), offsets[-1])))
     joined = pc.binary_join(pa.ListArray.from_arrays(pa.array(offsets), drawn), " ")
@@ -96,12 +112,13 @@ def _urls(numbers: pa.Int64Array) -> pa.StringArray:
     return pc.binary_join_element_wise("https://images.example.com/archive/photos", name, "/")
 
 
-def _photograph(rng: np.random.Generator) -> bytes:
-    picture = np.zeros((480, 640, 3), np.float32)
-    for width, strength in ((5, 70), (20, 35), (80, 15), (640, 5)):
-        size = (width * 3 // 4, width)
+def _photograph(rng: np.random.Generator, width: int) -> bytes:
+    whole = (width, width * 3 // 4)
+    picture = np.zeros((whole[1], whole[0], 3), np.float32)
+    for grain, strength in ((5, 70), (20, 35), (80, 15), (width, 5)):
+        size = (grain * 3 // 4, grain)
         noise = np.clip(128 + strength * rng.standard_normal((*size, 3)), 0, 255)
-        layer = Image.fromarray(noise.astype(np.uint8)).resize((640, 480), Image.Resampling.BICUBIC)
+        layer = Image.fromarray(noise.astype(np.uint8)).resize(whole, Image.Resampling.BICUBIC)
         picture += np.asarray(layer, np.float32) - 128
     file = io.BytesIO()
     Image.fromarray(np.clip(128 + picture, 0, 255).astype(np.uint8)).save(file, "JPEG", quality=85)

@@ -167,7 +167,7 @@ def test_a_dry_run_says_which_rules_cannot_run(
         (["filter", "--help"], ["--input PATH", "--recipe NAME", "--workers N", "after --;"]),
         (["decide", "--help"], ["--from DIR", "(default: in place)"]),
         (["explain", "--help"], ["UID", "32 hexadecimal digits", "--from DIR"]),
-        (["sample", "--help"], ["--rows ROWS", "default: 6000"]),
+        (["sample", "--help"], ["--rows N", "default: 6000"]),
     ],
 )
 def test_help_tells_a_person_what_there_is(

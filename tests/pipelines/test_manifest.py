@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from pipelines.manifest import (
     environment,
     plan_digest,
 )
+from pipelines.statistics import add
 from recaption.manifest import FORMAT, NAME, ManifestError, measured_folder, read_manifest
 from tests.shards import write_shard, write_tar
 
@@ -93,6 +95,20 @@ def test_a_manifest_tells_all_in_an_order_of_its_own(tmp_path: Path) -> None:
     assert list(manifest["duplicates"]) == ["copies", "groups"]
     assert list(manifest["tables"]) == ["images", "texts"]
     assert from_dict(json.loads(json.dumps(manifest["recipe"])), "it") == RECIPE
+
+
+def test_a_manifest_is_the_same_in_whatever_order_stages_end(tmp_path: Path) -> None:
+    found = [
+        {"tables": {"texts": {"distinct": 4, "shared": 1}}},
+        {"tables": {"texts": {"listed": 1}}},
+        {"shards": {"0": {"shard": "0", "kind": "metadata", "rows": 2, "files": []}}},
+        {"shards": {"0": {"kept": 1, "dropped": {}}}},
+    ]
+
+    told = [build_manifest(add(some), run_at(tmp_path, tmp_path)) for some in permutations(found)]
+
+    assert {json.dumps(manifest) for manifest in told} == {json.dumps(told[0])}
+    assert list(told[0]["shards"][0]) == ["shard", "kind", "rows", "files", "dropped", "kept"]
 
 
 def test_an_empty_corpus_has_a_manifest_that_closes(tmp_path: Path) -> None:

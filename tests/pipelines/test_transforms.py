@@ -15,8 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.exchange import Run, Stage
+from pipelines.inputs import Shard
 from pipelines.transforms import AddUp, ArrowIpcCoder, Do
 from recaption.files import read_json, write_json
+from tests import tasks
 from tests.stages import run_in
 
 SCHEMA = pa.schema(
@@ -128,10 +130,10 @@ def tell(result: tuple[str, Any], folder: Path) -> tuple[str, Any]:
 def test_both_carriers_give_the_same_results(carrier: str, tmp_path: Path) -> None:
     run = run_in(tmp_path, 2, carrier=carrier)
     send = Stage("Send", send_numbers, sends=("numbers",))
-    options = PipelineOptions(["--direct_runner_bundle_repeat=1"], pipeline_type_check=False)
+    options = PipelineOptions(["--direct_runner_bundle_repeat=1"])
 
     with beam.Pipeline(FnApiRunner(), options=options) as pipeline:
-        sent = pipeline | beam.Create([5, 0, 100]) | Do(run, send)
+        sent = pipeline | beam.Create([5, 0, 100_000]) | Do(run, send)  # it takes several pieces
         added = sent["numbers"] | Do(run, Stage("Add", add_numbers, "numbers"))
         told = added["results"] | beam.Map(tell, tmp_path)
         last = pipeline | "One" >> beam.Create([7]) | Do(run, Stage("Last", count_markers), told)
@@ -140,9 +142,36 @@ def test_both_carriers_give_the_same_results(carrier: str, tmp_path: Path) -> No
 
     assert sorted(read_json(tmp_path / "all"), key=str) == [
         ["00000", 0],
-        ["00000", 6 + 2450],
-        ["00001", 4 + 2500],
+        ["00000", 6 + 2_499_950_000],
+        ["00001", 4 + 2_500_000_000],
         ["00005", 5],
         ["00007", ["00000.told", "00001.told"]],
-        ["00100", 100],
+        ["100000", 100_000],
     ]
+
+
+def fail_once_at_1(run: Run, shard: Shard, received: Any, send: Any) -> dict[str, Any]:
+    tried = run.output / "tried"
+    if shard.name == "1" and not tried.exists():
+        tried.touch()
+        raise OSError("the worker is gone")
+    return tasks.tell(run, shard, received, send)
+
+
+def test_a_shard_that_ended_a_worker_is_tried_again_with_care(tmp_path: Path) -> None:
+    run = run_in(tmp_path, carrier="native")
+    shards = [Shard(name=name, kind="webdataset", columns={}) for name in "012"]
+    options = PipelineOptions([], pipeline_type_check=False)
+
+    def attempt() -> None:
+        with beam.Pipeline(FnApiRunner(), options=options) as pipeline:
+            done = pipeline | beam.Create(shards) | Do(run, Stage("Try", fail_once_at_1))
+            _ = done["results"] | beam.Map(tell, tmp_path)
+
+    with pytest.raises(OSError, match="the worker is gone"):
+        attempt()
+    attempt()
+
+    told = {path.stem: read_json(path)["isolated"] for path in tmp_path.glob("*.told")}
+    assert told == {"0": False, "1": True, "2": False}
+    assert [path for path in (run.work / "begun").rglob("*") if path.is_file()] == []
