@@ -66,6 +66,8 @@ def _filter(source: Path, output: Path, sender: Connection) -> None:
     total = sum(spent.values(), NOTHING)
     kept = read_manifest(output)["kept"]
     sender.send(_Cost(total.cpu, total.wall, memory.largest, memory.together, kept))
+    sender.close()
+    os._exit(0)  # Python would wait for the job's own processes, which wait for this one to end
 
 
 def _write(folder: Path, rows: int, change: Callable[[Path], None], sender: Connection) -> None:
