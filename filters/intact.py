@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from filters.rule import Limit, Rule
 
 ERRORS = (
+    "taken_down",
     "metadata_unreadable",
     "duplicate_key",
     "download_failed",
@@ -21,7 +22,10 @@ ERRORS = (
     "image_too_large",
     "image_damaged",
 )
-"""What can be wrong with a row; the first that applies is its error."""
+"""What can be wrong with a row; the first that applies is its error.
+
+A row that was taken down at somebody's request has no image and no caption any more.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

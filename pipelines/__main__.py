@@ -20,6 +20,7 @@ from pipelines.diff_page import write_diff
 from pipelines.doctor import diagnose, told, told_as_json
 from pipelines.download import run_download
 from pipelines.download_arguments import read_download
+from pipelines.dry_run import describe
 from pipelines.explain import explain
 from pipelines.extract import funnel
 from pipelines.hashes import MIN_QUALITY
@@ -28,7 +29,6 @@ from pipelines.inputs import InputError
 from pipelines.local import WorkerError
 from pipelines.options import make_absolute, names_runner
 from pipelines.plan import (
-    describe,
     plan_decide,
     plan_filter,
     plan_materialise,
@@ -38,7 +38,9 @@ from pipelines.plan import (
 from pipelines.run import run_decide, run_extract, run_filter, run_materialise, run_recaption
 from pipelines.sample import write_sample
 from pipelines.sample_arguments import read_sample
+from pipelines.takedown import SAME_IMAGE, take_down
 from pipelines.template import write_templates
+from pipelines.unfinished import Wish
 from pipelines.write import write_pages
 from recaption.choice import STATISTICS
 from recaption.files import read_json
@@ -106,7 +108,7 @@ def _extract(options: argparse.Namespace, beam: Sequence[str]) -> None:
         workers=options.workers,
         carrier="native" if names_runner(beam) else "files",
     )
-    told = run_extract(plan, beam, overwrite=options.overwrite)
+    told = run_extract(plan, beam, Wish(overwrite=options.overwrite, resume=options.resume))
     report = plan.run.home / REPORT / "index.html"
     _say(told or f"{funnel(read_json(plan.run.home / MANIFEST))}\n\nreport: {report}")
 
@@ -123,7 +125,10 @@ def _filter(options: argparse.Namespace, beam: Sequence[str]) -> None:
     if options.dry_run:
         _say(describe(plan))
         return
-    _say(run_filter(plan, beam, overwrite=options.overwrite) or _account(options.output))
+    wish = Wish(
+        overwrite=options.overwrite, resume=options.resume, retry_failed=options.retry_failed
+    )
+    _say(run_filter(plan, beam, wish) or _account(options.output))
 
 
 def _decide(options: argparse.Namespace, beam: Sequence[str]) -> None:
@@ -137,6 +142,17 @@ def _materialise(options: argparse.Namespace, beam: Sequence[str]) -> None:
     output = getattr(options, "from")
     folder, sizes = run_materialise(plan_materialise(output, workers=options.workers), beam)
     _say(f"{sum(sizes.values()):,} pairs in {len(sizes):,} shards in {folder}")
+
+
+def _takedown(options: argparse.Namespace, _: Sequence[str]) -> None:
+    output = getattr(options, "from")
+    done = take_down(options.uids, output, workers=options.workers)
+    _say(
+        f"{done.pairs:,} pairs taken down, of {done.new:,} uids that were not on the list of "
+        f"{output}; {done.unknown:,} of these have no pair here"
+    )
+    if done.same_image:
+        _say(f"{done.same_image:,} other pairs have the same images: {output / SAME_IMAGE}")
 
 
 def _recaption(options: argparse.Namespace, beam: Sequence[str]) -> None:
@@ -262,6 +278,7 @@ _JOBS: dict[str, Callable[[argparse.Namespace, Sequence[str]], int | None]] = {
     "recaption": _recaption,
     "report": _report,
     "materialise": _materialise,
+    "takedown": _takedown,
     "index": _index,
     "audit": _audit,
     "download": _download,

@@ -8,7 +8,7 @@ from pipelines.cost_arguments import add_cost
 from pipelines.dataflow import ACCELERATOR
 from pipelines.download_arguments import add_download
 from pipelines.inspection_arguments import add_inspections
-from pipelines.options import add_from, add_recipe, add_workers
+from pipelines.options import add_from, add_recipe, add_wishes, add_workers
 from pipelines.sample_arguments import add_sample
 from recaption.command_line import Parser, here, place
 
@@ -25,6 +25,7 @@ examples:
   python -m pipelines audit --from out --against indexes/coco
   python -m pipelines explain 0f3a... --from out
   python -m pipelines materialise --from out
+  python -m pipelines takedown --uids uids.txt --from out
   python -m pipelines diff out other
   python -m pipelines doctor 'shards/{00000..00099}.tar'
   python -m pipelines plan --rows 1.8e9 --sample crawl --workers 1000
@@ -56,6 +57,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, Any]:
     _add_recaption(jobs)
     _add_report(jobs)
     _add_materialise(jobs)
+    _add_takedown(jobs)
     add_inspections(jobs)
     add_cost(jobs)
     add_sample(jobs)
@@ -77,9 +79,7 @@ def _add_extract(jobs: Any) -> None:
         "--output", "--out", required=True, type=place, metavar="DIR", help="the pairs"
     )
     job.add_argument("--base-url", metavar="URL", help="of the folder that HTML files come from")
-    job.add_argument(
-        "--overwrite", action="store_true", help="replace what another run left in the output"
-    )
+    add_wishes(job)
     add_workers(job)
 
 
@@ -100,8 +100,11 @@ def _add_filter(jobs: Any) -> None:
     job.add_argument(
         "--dry-run", action="store_true", help="check everything, print the plan, stop"
     )
-    job.add_argument(
-        "--overwrite", action="store_true", help="replace what another run left in the output"
+    add_wishes(job).add_argument(
+        "--retry-failed",
+        action="store_true",
+        help="go on although input files have changed since, such as one that could not be read "
+        "and was mended: read those again",
     )
 
 
@@ -171,3 +174,19 @@ def _add_template(jobs: Any) -> None:
         help="what they run in; recaption in NAME:TAG-gpu, which has torch",
     )
     job.add_argument("--output", required=True, type=here, metavar="DIR", help="where they go")
+
+
+def _add_takedown(jobs: Any) -> None:
+    job = jobs.add_parser("takedown", help="take pairs out of a run's outputs, for good")
+    job.description = (
+        "Take pairs out of every output of a run, with a record in takedown/. Stopped, it goes on "
+        "by the same command, or by one without --uids."
+    )
+    job.add_argument(
+        "--uids",
+        type=here,
+        metavar="FILE",
+        help="one a line, parquet with a column uid, or .npy in DataComp's format",
+    )
+    add_from(job, here)
+    add_workers(job)

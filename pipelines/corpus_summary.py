@@ -53,17 +53,16 @@ def _top(output: Path, table: str, name: str) -> list[list[Any]]:
 
 
 def _ranks(output: Path, table: str, ranks: range) -> list[dict[str, Any]]:
-    """Read consecutive rows of a ranked table."""
-    found, before = [], 0
+    """Read the rows of a ranked table with some ranks; those that were taken down are not there."""
+    found: list[dict[str, Any]] = []
     for path in _table(output, table):
         with pq.ParquetFile(readable(path)) as file:
             for group in range(file.num_row_groups):
-                rows = file.metadata.row_group(group).num_rows
-                if before < ranks.stop - 1 and before + rows >= ranks.start:
-                    start = max(0, ranks.start - 1 - before)
-                    part = file.read_row_group(group).slice(start, ranks.stop - 1 - before - start)
-                    found += part.to_pylist()
-                before += rows
+                known = file.metadata.row_group(group).column(0).statistics
+                if known and known.min < ranks.stop and known.max >= ranks.start:
+                    part = file.read_row_group(group)
+                    first, last = np.searchsorted(part["rank"], [ranks.start, ranks.stop])
+                    found += part.slice(first, last - first).to_pylist()
     return found
 
 
@@ -76,7 +75,7 @@ def _ngrams(account: dict[str, Any], run: Run) -> dict[str, Any]:
     if limit is not None and 0 < limit < listed:
         near = _ranks(run.measured, "ngrams", range(max(1, limit - 5), limit + 7))
         around = [[row["rank"], row["ngram"], row["count"]] for row in near]
-        cut = next(row for row in near if row["rank"] == limit)
+        cut = next((row for row in reversed(near) if row["rank"] <= limit), None)
     most = _ranks(run.measured, "ngrams", range(1, 21))
     return {
         "distinct": facts.get("distinct", 0),
@@ -108,7 +107,8 @@ def _curve(output: Path, listed: int) -> list[list[int]]:
                 rows = file.metadata.row_group(group).num_rows
                 here = wanted[(wanted >= before) & (wanted < before + rows)]
                 if len(here):
-                    counts = file.read_row_group(group, ["count"])["count"].to_numpy()
-                    points += [[int(at) + 1, int(counts[at - before])] for at in here]
+                    read = file.read_row_group(group, ["rank", "count"])
+                    ranks, counts = (read[name].to_numpy() for name in read.column_names)
+                    points += [[int(ranks[at]), int(counts[at])] for at in here - before]
                 before += rows
     return points

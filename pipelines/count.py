@@ -6,9 +6,7 @@ images per text are then counted in two steps, so that one text on a third of al
 partition of its own: pairs meet pair by pair, and only their numbers meet text by text.
 """
 
-import hashlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +21,8 @@ from pipelines.facts import FACTS, facts_path, image_keys, measure_facts
 from pipelines.inputs import Shard
 from pipelines.rows import read_rows
 from pipelines.storage import ipc_writer
+from pipelines.takedown_list import spare
+from pipelines.unchanged import check_stamps, file_digest
 
 SHARING = np.unique(np.round(2 ** np.arange(0, 48, 0.25))).astype(np.int64)
 """Where bins of counts begin, a quarter of an octave wide, but for the first whole numbers."""
@@ -32,11 +32,12 @@ _PAIRS = ("text_high", "text_low", "image_high", "image_low")
 
 def read_shard(run: Run, shard: Shard, _: Iterator[pa.RecordBatch], send: Send) -> dict[str, Any]:
     """Read a shard: write its rows' facts, and send its pairs and n-grams."""
+    check_stamps(shard)
     damage: list[str] = []
     rows = 0
     with ipc_writer(facts_path(run, shard), FACTS) as sink:
         for part in read_rows(shard, damage):
-            facts, words = measure_facts(run, shard, part)
+            facts, words = spare(run, *measure_facts(run, shard, part))
             sink.write_batch(facts)
             pairs, partitions = _pairs(run, facts)
             send("pairs", pairs, partitions)
@@ -47,6 +48,7 @@ def read_shard(run: Run, shard: Shard, _: Iterator[pa.RecordBatch], send: Send) 
         {"path": path.name, "bytes": path.stat().st_size, "xxh3_128": file_digest(path)}
         for path in shard.files
     ]
+    check_stamps(shard)
     facts_of_shard = {"rows": rows, "files": files, "damage": damage}
     return {"shards": {shard.name: shard.stored(run.source) | facts_of_shard}}
 
@@ -145,9 +147,3 @@ def _summed(
     starts = np.flatnonzero(_changes(high, low))
     sums = np.add.reduceat(counts, starts) if len(starts) else counts
     return pa.record_batch([high[starts], low[starts], sums], names=["high", "low", "count"])
-
-
-def file_digest(path: Path) -> str:
-    """Tell whether a file is the same; at an eighth of SHA-256's cost, which has no use here."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()

@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ada_url import check_url
 
@@ -57,6 +58,11 @@ class ExtractPlan:
     run: ExtractRun
     parts: tuple[Part, ...]
     digest: str
+
+    @property
+    def begun(self) -> dict[str, Any]:
+        """What an unfinished run leaves, to be known by."""
+        return {"plan": self.digest}
 
 
 def plan_extract(

@@ -19,6 +19,7 @@ from pipelines.measure import columns_path
 from pipelines.schema import COLUMNS, DECISIONS, PLACES
 from pipelines.statistics import Place
 from pipelines.storage import parquet_writer
+from pipelines.unchanged import check_stamps
 from pipelines.what_if import count_cells, grid_of
 from recaption.files import replacing
 
@@ -33,6 +34,7 @@ def decisions_path(output: Path, shard: str) -> Path:
 
 def decide_shard(run: Run, shard: Shard, _: Iterator[pa.RecordBatch], send: Send) -> dict[str, Any]:
     """Write a shard's decisions, send the uids that are kept, and return the statistics."""
+    check_stamps(shard)  # for the last time
     rules, grid = run.recipe.rules, grid_of(run.recipe)
     found = Found(run, shard) if run.recipe.duplicate else None
     empty = add_places(_empty(COLUMNS), None)

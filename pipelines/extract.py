@@ -21,13 +21,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipelines.archives import Damage, Outcome, read_archive, read_html
-from pipelines.count import file_digest
 from pipelines.crawl import REPORT, ExtractRun, Part
 from pipelines.exchange import Send
 from pipelines.extract_page import write_extract_page
 from pipelines.img_tags import Image, PageError
 from pipelines.manifest import code_version, environment, version_of
 from pipelines.storage import parquet_writer
+from pipelines.unchanged import file_digest
 from recaption.files import write_json
 from recaption.manifest import NAME, ManifestError
 

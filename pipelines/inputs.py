@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from pipelines.listing import hidden, list_store
 from pipelines.schema import ALIASES, resolve
-from recaption.stores import StorePath, readable, to_path
+from recaption.stores import StorePath, readable, stat_all, to_path
 
 
 class InputError(ValueError):
@@ -35,6 +35,10 @@ class Shard:
     """The parquet's rows; None where only reading the tar would tell."""
     columns: Mapping[str, str]
     """The parquet's columns by our name."""
+    stamps: tuple[str, ...] = ()
+    """What tells whether each file is the same, of a run that is not over; see `stamp`."""
+    digests: tuple[str, ...] = ()
+    """XXH3 of each file, of a run that is over."""
 
     @property
     def files(self) -> list[Path]:
@@ -61,7 +65,13 @@ class Shard:
             parquet=root / stored["parquet"] if stored["parquet"] else None,
             rows=stored["rows"],
             columns=stored["columns"],
+            digests=tuple(file["xxh3_128"] for file in stored["files"]),
         )
+
+
+def stamp(state: os.stat_result) -> str:
+    """Tell whether a file is the same without reading it."""
+    return f"{state.st_size} bytes of {state.st_mtime_ns} ns"
 
 
 def find_shards(
@@ -113,7 +123,10 @@ def find_shards(
         shards = list(pool.map(build, stems))
     if any(shard.kind == "images" for shard in shards):  # then images are missing from the others
         shards = [replace(shard, kind="images") for shard in shards]
-    return root, shards
+    states = iter(stat_all([path for shard in shards for path in shard.files]))
+    return root, [
+        replace(shard, stamps=tuple(stamp(next(states)) for _ in shard.files)) for shard in shards
+    ]
 
 
 def find_files(source: str) -> tuple[Path, list[Path]]:

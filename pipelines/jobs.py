@@ -82,6 +82,7 @@ def decide_corpus(
     run: Run,
     facts: list[beam.PCollection],
     *after: beam.PCollection,
+    materialise: bool | None = None,
 ) -> beam.PCollection:
     """Judge measured columns, and write what follows from it.
 
@@ -90,6 +91,7 @@ def decide_corpus(
         run: The run.
         facts: What is known of shards and tables, as results of stages.
         *after: Collections that must be complete before.
+        materialise: Whether shards are written; None: as the recipe says.
     """
     if run.recipe.duplicate:
         copies = shards | FindDuplicates(run, *after)
@@ -104,7 +106,7 @@ def decide_corpus(
         facts.append(merged["results"])
         before.append(written["results"])
         done.append(written["results"])
-    if run.recipe.materialise:
+    if run.recipe.materialise if materialise is None else materialise:
         done.append((shards | Do(run, MATERIALISE, *before))["results"])
     return (
         [*facts, decided["results"]]

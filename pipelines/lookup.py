@@ -22,24 +22,28 @@ from pipelines.storage import join_parts, read_ipc
 from recaption.files import write_json
 from recaption.stores import shared
 
+_KEYS = {"high": "u8", "low": "u8", "count": "i8"}
+FILES = {"texts": _KEYS, "images": _KEYS, "ngrams": {"hashes": "u8", "ranks": "u4"}}
+"""The arrays of each lookup, with their types."""
+
 _SEARCHED_AT_ONCE = 8192
-_DIGESTS = "digests.json"
+DIGESTS = "digests.json"
 
 
 def write_lookups(run: Run, _: int, __: Iterator[pa.RecordBatch], ___: Send) -> dict[str, Any]:
     """Join the partitions' sorted parts, which are in the order of the hashes."""
     digests: dict[str, str] = {}
     for channel in ("texts", "images"):
-        for name, kind in (("high", "u8"), ("low", "u8"), ("count", "i8")):
+        for name, kind in FILES[channel].items():
             digests |= _join(run, f"{channel}.{name}", kind, partial(_counts, run, channel, name))
-    for name, kind in (("hashes", "u8"), ("ranks", "u4")):
+    for name, kind in FILES["ngrams"].items():
         digests |= _join(run, f"ngrams.{name}", kind, partial(_ranks, run, name))
-    write_json(_folder(run.output) / _DIGESTS, digests)
+    write_json(lookup_folder(run.output) / DIGESTS, digests)
     return {}
 
 
 def _join(run: Run, name: str, kind: str, part: Callable[[int], Any]) -> dict[str, str]:
-    path = _path(run.output, name)
+    path = lookup_path(run.output, name)
     parts = [partial(part, at) for at in range(run.partitions)]
     return {path.name: join_parts(path, np.dtype(kind), parts).xxh3_128}
 
@@ -121,16 +125,18 @@ def _search(table: ngrams.Hashes, wanted: ngrams.Hashes) -> NDArray[np.int64]:
 
 
 def _load(output: Path, *names: str) -> tuple[NDArray[Any], ...]:
-    digests = _folder(output) / _DIGESTS
-    paths = (shared(_path(output, name), digests) for name in names)
+    digests = lookup_folder(output) / DIGESTS
+    paths = (shared(lookup_path(output, name), digests) for name in names)
     return tuple(np.load(path, mmap_mode="r") for path in paths)
 
 
-def _path(output: Path, name: str) -> Path:
-    return _folder(output) / f"{name}.npy"
+def lookup_path(output: Path, name: str) -> Path:
+    """Return where an array is, such as `ngrams.ranks`."""
+    return lookup_folder(output) / f"{name}.npy"
 
 
-def _folder(output: Path) -> Path:
+def lookup_folder(output: Path) -> Path:
+    """Return where the arrays are."""
     return output / "tables" / "lookup"
 
 

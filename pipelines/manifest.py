@@ -3,6 +3,7 @@
 import hashlib
 import platform
 import unicodedata
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +19,6 @@ from pipelines.inputs import Shard
 from pipelines.language import identifier
 from recaption.files import read_json
 from recaption.manifest import FORMAT, ManifestError
-from recaption.stores import stat_all
 
 _FIRST = (
     *("distinct", "occurrences", "shared", "listed"),
@@ -77,15 +77,14 @@ def close_account(manifest: dict[str, Any]) -> None:
         )
 
 
-def plan_digest(recipe: Recipe, shards: list[Shard], partitions: int) -> str:
+def plan_digest(recipe: Recipe, shards: Sequence[Shard], partitions: int) -> str:
     """Return what tells whether a run is the same: recipe, code, and the input files."""
     model = identifier(recipe.language.model).model_digest
     told = f"{recipe.digest} {model} {test_set_digests(recipe)} {code_version()} {partitions}"
     digest = hashlib.sha256(told.encode())
-    files = [(shard, path) for shard in shards for path in shard.files]
-    for (shard, path), state in zip(files, stat_all([p for _, p in files]), strict=True):
-        line = f"{shard.name} {shard.kind} {path.name} {state.st_size} {state.st_mtime_ns}\n"
-        digest.update(line.encode())
+    for shard in shards:
+        names = " ".join(path.name for path in shard.files)
+        digest.update(f"{shard.name} {shard.kind} {names} {' '.join(shard.stamps)}\n".encode())
     return digest.hexdigest()
 
 

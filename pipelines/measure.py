@@ -27,6 +27,7 @@ from pipelines.inputs import Shard
 from pipelines.schema import COLUMNS
 from pipelines.storage import parquet_writer, read_ipc
 from pipelines.test_sets import similarities, test_distances
+from pipelines.unchanged import check_stamps
 from recaption.embedding import encoder
 from recaption.nsfw import BATCH, scorer
 
@@ -49,6 +50,7 @@ def measure_shard(
     run: Run, shard: Shard, _: Iterator[pa.RecordBatch], send: Send
 ) -> dict[str, Any]:
     """Write a shard's measured columns; send the texts and images that are shared."""
+    check_stamps(shard)
     row = 0
     with (
         parquet_writer(columns_path(run.output, shard.name), COLUMNS) as sink,
@@ -62,6 +64,7 @@ def measure_shard(
                 columns = _with_pixels(run, columns, images, row)
             sink.write_batch(pa.record_batch([columns[n] for n in COLUMNS.names], schema=COLUMNS))
             row += len(facts)
+    check_stamps(shard)
     return {}
 
 

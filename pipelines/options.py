@@ -4,6 +4,7 @@ import argparse
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from recaption.command_line import place
 
@@ -25,6 +26,21 @@ def add_recipe(job: argparse.ArgumentParser) -> None:
         help="change the recipe, such as rules.token_count.max_inclusive=30; may be repeated",
     )
     add_workers(job)
+
+
+def add_wishes(job: argparse.ArgumentParser) -> Any:
+    """Add what to do with what is in the output; return the group, of which one may be said."""
+    wishes = job.add_mutually_exclusive_group()
+    wishes.add_argument(
+        "--overwrite", action="store_true", help="replace what another run left in the output"
+    )
+    wishes.add_argument(
+        "--resume",
+        action="store_true",
+        help="only go on with an unfinished run, which the same command does by itself, and begin "
+        "none",
+    )
+    return wishes
 
 
 def add_workers(job: argparse.ArgumentParser) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import tomli_w
@@ -34,6 +35,17 @@ class Plan:
     run: Run
     shards: tuple[Shard, ...]
     digest: str
+
+    @property
+    def begun(self) -> dict[str, Any]:
+        """What an unfinished run leaves, to be known by: with and without its files' states."""
+        recipe, partitions = self.run.recipe, self.run.partitions
+        unstamped = [replace(shard, stamps=()) for shard in self.shards]
+        return {
+            "plan": self.digest,
+            "but_for_files": plan_digest(recipe, unstamped, partitions),
+            "shards": {shard.name: [*shard.stamps] for shard in self.shards},
+        }
 
     @property
     def rows(self) -> int:
@@ -155,7 +167,11 @@ def restore_plan(output: Path, *, workers: int = 1) -> Plan:
     Raises:
         ManifestError: `output` holds none.
     """
-    manifest = read_manifest(output)
+    return plan_of(output, read_manifest(output), workers=workers)
+
+
+def plan_of(output: Path, manifest: dict[str, Any], *, workers: int = 1) -> Plan:
+    """Return the plan of a complete run, given its manifest."""
     recipe = from_dict(manifest["recipe"], str(output / NAME))
     root = input_folder(manifest)
     shards = [Shard.restored(shard, root) for shard in manifest["shards"]]
@@ -169,29 +185,6 @@ def restore_plan(output: Path, *, workers: int = 1) -> Plan:
         workers=workers,
     )
     return Plan(run=run, shards=tuple(shards), digest=recipe.digest)
-
-
-def describe(plan: Plan) -> str:
-    """Say what a run would do."""
-    kinds = sorted({shard.kind for shard in plan.shards})
-    columns = sorted({f"{c} as {n}" for s in plan.shards for n, c in s.columns.items() if n != c})
-    unknown = sum(shard.rows is None for shard in plan.shards)
-    lines = [
-        f"input     {plan.run.source}: {len(plan.shards):,} shards of {' and '.join(kinds)}, "
-        f"{plan.rows:,} rows" + (f" and those of {unknown:,} tars without parquet" * bool(unknown)),
-        f"columns   {', '.join(columns) or 'by their own names'}",
-        f"recipe    {plan.run.recipe.name}, digest {plan.run.recipe.digest[:12]}",
-    ]
-    for rule in plan.run.recipe.rules:
-        lacks = plan.lacks(rule)
-        missing = f"   cannot run: {lacks}" if lacks else ""
-        lines.append(f"  {rule.name:<16} {rule.threshold}{missing}")
-    lines += [
-        f"exchange  {plan.run.carrier}, {plan.run.partitions} partitions, "
-        f"{plan.run.workers} processes",
-        f"output    {plan.run.home}",
-    ]
-    return "\n".join(lines)
 
 
 _ALONE = "got an input of metadata alone; leave it"

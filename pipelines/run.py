@@ -3,7 +3,6 @@
 import fcntl
 import logging
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -19,6 +18,7 @@ from pipelines.options import names_runner
 from pipelines.plan import Plan
 from pipelines.shard_table import write_shard_table
 from pipelines.store_lock import held
+from pipelines.unfinished import ANY, STATE, Wish, is_complete, prepare, remove
 from recaption.choice import STATISTICS, account
 from recaption.files import read_json, write_json
 from recaption.filter_run import FilterRun
@@ -33,17 +33,16 @@ _LEFT_BY_RUN = (
     *("subset.npy", statistics.NAME),
     NAME,
 )
-_STATE = "run.json"
 _TEMPLATE = "a template was written, and Dataflow does the rest"
 
 
-def run_filter(plan: Plan, options: Sequence[str] = (), *, overwrite: bool = False) -> str:
+def run_filter(plan: Plan, options: Sequence[str] = (), wish: Wish = ANY) -> str:
     """Filter a corpus.
 
     Args:
         plan: From `plan_filter`.
         options: Beam's, such as `--runner=FlinkRunner`.
-        overwrite: Replace another run's results in the output folder.
+        wish: What to do with what is in the output folder.
 
     Returns:
         What was sent where, or would be, if nothing has run; "" if the results are there.
@@ -54,16 +53,16 @@ def run_filter(plan: Plan, options: Sequence[str] = (), *, overwrite: bool = Fal
     from pipelines.jobs import filter_corpus
 
     job = partial(filter_corpus, run=plan.run)
-    return _bring_to_its_end(plan, plan.shards, job, options, _LEFT_BY_RUN, overwrite=overwrite)
+    return _bring_to_its_end(plan, plan.shards, job, options, _LEFT_BY_RUN, wish)
 
 
-def run_extract(plan: ExtractPlan, options: Sequence[str] = (), *, overwrite: bool = False) -> str:
+def run_extract(plan: ExtractPlan, options: Sequence[str] = (), wish: Wish = ANY) -> str:
     """Extract the pairs of a crawl.
 
     Args:
         plan: From `plan_extract`.
         options: Beam's.
-        overwrite: Replace another run's results in the output folder.
+        wish: What to do with what is in the output folder.
 
     Returns:
         What was sent where, or would be, if nothing has run; "" if the results are there.
@@ -74,7 +73,7 @@ def run_extract(plan: ExtractPlan, options: Sequence[str] = (), *, overwrite: bo
     from pipelines.jobs import extract_corpus
 
     job = partial(extract_corpus, run=plan.run)
-    return _bring_to_its_end(plan, plan.parts, job, options, LEFT_BY_EXTRACT, overwrite=overwrite)
+    return _bring_to_its_end(plan, plan.parts, job, options, LEFT_BY_EXTRACT, wish)
 
 
 def _bring_to_its_end(
@@ -83,59 +82,78 @@ def _bring_to_its_end(
     job: Callable[[Any], Any],
     options: Sequence[str],
     left: Iterable[str],
-    *,
-    overwrite: bool,
+    wish: Wish,
 ) -> str:
     """Run a job over items, unless it is complete; `left` names what such a run leaves."""
     if dataflow.is_dry(options):
         return dataflow.described(submit(items, job, options).job)
     with locked(plan.run.home):
-        if _is_complete(plan):
+        if is_complete(plan):
             return ""
-        _prepare(plan, left, overwrite=overwrite)
+        prepare(plan, left, wish)
         before = time.process_time()
         seconds = _time(lambda: _go(items, job, options))
         if dataflow.is_template(options):
             return _TEMPLATE
         state = {"plan": plan.digest, "seconds": round(seconds, 1), "workers": plan.run.workers}
         state["stages"] = usage.add_up(plan.run.work, time.process_time() - before)
-        write_json(plan.run.home / _STATE, state)
-        _remove(plan.run.work)
+        write_json(plan.run.home / STATE, state)
+        remove(plan.run.work)
     return ""
 
 
 def run_decide(plan: Plan, options: Sequence[str] = ()) -> None:
     """Decide again from measured columns; the old decisions stay until the new ones are whole."""
+    with locked(plan.run.home):
+        _check_output(plan.run)
+        # No longer the filter run's, and of pairs that may be others now.
+        stale = (STATE, "shards", "download")
+        decide_again(plan, known_facts(plan.run.measured), stale, options)
+        remove(scratch(plan.run.home))
+
+
+def known_facts(measured: Path) -> dict[str, Any]:
+    """Return what a run knows before it decides: facts of its shards, and what was counted."""
+    old = read_json(measured / NAME)
+    read = ("shard", "kind", "tar", "parquet", "columns", "rows", "files", "damage")
+    shards = {shard["shard"]: {name: shard[name] for name in read} for shard in old["shards"]}
+    known = {"shards": shards, "tables": old["tables"]}
+    path = measured / statistics.NAME
+    sharing = read_json(path).get("sharing") if path.exists() else None
+    return known | ({"sharing": sharing} if sharing else {})
+
+
+def decide_again(
+    plan: Plan, known: dict[str, Any], stale: Sequence[str], options: Sequence[str] = ()
+) -> None:
+    """Decide, in an output that is locked, and put what that gives in the place of the old.
+
+    Args:
+        plan: Its run's output is where the new things are until they are whole.
+        known: From `known_facts`.
+        stale: What else goes; shards are written only if the old ones do.
+        options: Beam's.
+    """
     import apache_beam as beam
 
     from pipelines.jobs import decide_corpus
 
-    old = read_json(plan.run.measured / NAME)
-    read = ("shard", "kind", "tar", "parquet", "columns", "rows", "files", "damage")
-    shards = {shard["shard"]: {name: shard[name] for name in read} for shard in old["shards"]}
-    known = {"shards": shards, "tables": old["tables"]}
-    path = plan.run.measured / statistics.NAME
-    sharing = read_json(path).get("sharing") if path.exists() else None
-    facts = [("", known | ({"sharing": sharing} if sharing else {}))]
+    materialise = plan.run.recipe.materialise and "shards" in stale
 
     def build(shards: Any) -> Any:
-        told = shards.pipeline | "Known" >> beam.Create(facts)
-        return decide_corpus(shards, plan.run, [told])
+        told = shards.pipeline | "Known" >> beam.Create([("", known)])
+        return decide_corpus(shards, plan.run, [told], materialise=materialise)
 
-    with locked(plan.run.home):
-        _check_output(plan.run)
-        _remove(plan.run.output)
-        _go(plan.shards, build, options)
-        _remove(plan.run.home / _STATE)  # what is there is no longer the filter run's
-        merged = "tables/merged_captions"
-        of_pairs = ("decisions", "subset.npy", "shards", "download", merged)
-        for name in (*of_pairs, "report", "audit", statistics.NAME, NAME):
-            new, place = plan.run.output / name, plan.run.home / name
-            if not new.is_file():  # a file is replaced at once: there is a manifest at any time
-                _remove(place)
-            if new.exists():
-                _move(new, place)
-        _remove(scratch(plan.run.home))
+    remove(plan.run.output)
+    _go(plan.shards, build, options)
+    decided = ("decisions", "subset.npy", "tables/merged_captions", "report", "audit")
+    for name in (*stale, *decided, statistics.NAME, NAME):
+        new, place = plan.run.output / name, plan.run.home / name
+        if not new.is_file():  # a file is replaced at once: there is a manifest at any time
+            remove(place)
+        if new.exists():
+            _move(new, place)
+    remove(plan.run.output)
 
 
 def run_materialise(plan: Plan, options: Sequence[str] = ()) -> tuple[Path, dict[str, int]]:
@@ -144,11 +162,11 @@ def run_materialise(plan: Plan, options: Sequence[str] = ()) -> tuple[Path, dict
     from pipelines.write import LISTS, SHARDS, SIZES
 
     with locked(plan.run.home):
-        _remove(plan.run.work)
+        remove(plan.run.work)
         for folder in (SHARDS, LISTS):
-            _remove(plan.run.home / folder)
+            remove(plan.run.home / folder)
         _go(plan.shards, partial(materialise_corpus, run=plan.run), options)
-        _remove(plan.run.work)
+        remove(plan.run.work)
         write_shard_table(read_manifest(plan.run.home), plan.run.home)
     at = (plan.run.home / folder / SIZES for folder in (SHARDS, LISTS))
     path = next(path for path in at if path.exists())
@@ -255,48 +273,6 @@ def locked(output: Path) -> Iterator[None]:
         with suppress(OSError):  # it stays if there is something to go on with
             (output / "_work").rmdir()
         os.close(folder)
-
-
-def _is_complete(plan: Plan | ExtractPlan) -> bool:
-    state = plan.run.home / _STATE
-    complete = (
-        (plan.run.home / NAME).is_file()
-        and state.is_file()
-        and read_json(state).get("plan") == plan.digest
-    )
-    if complete:
-        _log.info("%s is complete already: same recipe, input and code", plan.run.home)
-    return complete
-
-
-def _prepare(plan: Plan | ExtractPlan, names: Iterable[str], *, overwrite: bool) -> None:
-    """Make way for a run that leaves files of these names, or let it go on where it stopped."""
-    begun = plan.run.work / "plan.json"
-    if begun.is_file() and read_json(begun) == plan.digest:
-        _log.info("going on with the unfinished run in %s", plan.run.home)
-        for folder in (plan.run.home, plan.run.work):
-            for path in folder.rglob(".*.tmp"):  # of processes that were killed
-                path.unlink(missing_ok=True)
-        return
-    left = [path for name in (*names, _STATE) for path in plan.run.home.glob(name)]
-    left = [path for path in (*left, begun) if path.exists()]
-    if left and not overwrite:
-        raise ManifestError(
-            f"output {plan.run.home} must be empty or hold the same run, got {left[0].name} of a "
-            "run with another recipe, input or code; choose another folder, or add --overwrite"
-        )
-    for path in (*left, plan.run.work):
-        _remove(path)
-    write_json(begun, plan.digest)
-
-
-def _remove(path: Path) -> None:
-    if isinstance(path, StorePath):
-        path.remove()
-    elif path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _move(new: Path, place: Path) -> None:

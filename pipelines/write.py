@@ -30,6 +30,7 @@ from pipelines.shards import add_sample, write_stats
 from pipelines.statistics import read_statistics, write_statistics
 from pipelines.storage import join_parts, parquet_writer
 from pipelines.summary import summarise
+from pipelines.unchanged import check_digests, check_stamps
 from recaption.captions import DECIDED_BY, captions_path, note_of, winners_of
 from recaption.files import replacing, write_json, write_text
 from recaption.manifest import NAME
@@ -37,6 +38,9 @@ from recaption.stores import readable
 
 SHARDS, LISTS, SIZES = "shards", "download", "sizes.json"
 """Where kept pairs go, and those of metadata alone; and what says how many."""
+
+WRITTEN = {"sizes", "listed"}
+"""What `write_shard` tells of, but no other stage."""
 
 _EXTENSIONS = {"JPEG": "jpg", "MPO": "jpg"}
 MERGED = "merged_captions"
@@ -60,12 +64,14 @@ def write_shard(run: Run, shard: Shard, _: Iterator[pa.RecordBatch], __: Send) -
     at a dot.  The input's other columns are in the json and in the parquet.  Of metadata alone, it
     is the parquet that is left, without what is known of images: what img2dataset is to download.
     """
+    check_stamps(shard)
+    check_digests(shard)
     kept, at = _kept(run, shard)
     if shard.kind == "metadata":
         return _write_list(run, shard, kept.drop_columns([*_INTERNAL, *_OF_IMAGES]))
     folder = run.output / SHARDS
     fields = {} if shard.parquet else read_fields(shard)
-    extensions = [_EXTENSIONS.get(kind, kind.lower()) for kind in kept["format"].to_pylist()]
+    extensions = [extension_of(kind) for kind in kept["format"].to_pylist()]
     with (
         replacing(folder / f"{shard.name}.tar") as temporary,
         tarfile.open(temporary, "w") as tar,
@@ -84,7 +90,29 @@ def write_shard(run: Run, shard: Shard, _: Iterator[pa.RecordBatch], __: Send) -
     with parquet_writer(folder / f"{shard.name}.parquet", kept.schema) as sink:
         sink.write_table(kept)
     write_stats(folder / f"{shard.name}_stats.json", {"success": len(kept)})
+    check_stamps(shard)
     return facts_of(folder, shard.name, extensions, len(kept))
+
+
+def extension_of(kind: str) -> str:
+    """Return the extension of an image's member, given its format."""
+    return _EXTENSIONS.get(kind, kind.lower())
+
+
+def stays_of(run: Run, shard: Shard) -> pa.ChunkedArray:
+    """Say which of a shard's rows are written.
+
+    Raises:
+        RecipeError: They were given captions, of which none were chosen since the last decision.
+    """
+    return _stays(run, shard, _captions(run, shard))
+
+
+def _stays(run: Run, shard: Shard, captions: pa.Table | None) -> pa.ChunkedArray:
+    if captions:
+        return pc.is_valid(captions["chosen"])
+    decided = decisions_path(run.output, shard.name)
+    return pc.is_null(pq.read_table(readable(decided), columns=["reason"])["reason"])
 
 
 def _write_list(run: Run, shard: Shard, kept: pa.Table) -> dict[str, Any]:
@@ -98,12 +126,7 @@ def _kept(run: Run, shard: Shard) -> tuple[pa.Table, NDArray[np.int64]]:
     """Return a shard's kept rows, the input's own columns among theirs, and their places."""
     columns = pq.read_table(columns_path(run.measured, shard.name))
     captions = _captions(run, shard)
-    if captions:
-        stays = pc.is_valid(captions["chosen"])
-    else:
-        decided = decisions_path(run.output, shard.name)
-        stays = pc.is_null(pq.read_table(readable(decided), columns=["reason"])["reason"])
-    at = np.flatnonzero(stays.to_numpy())
+    at = np.flatnonzero(_stays(run, shard, captions).to_numpy())
     kept = columns.select([*_OURS, *_INTERNAL]).take(pa.array(at))
     keys = [
         key if _SAFE_KEY.fullmatch(key) else f"row-{row:09d}"
@@ -175,8 +198,9 @@ def finish(account: dict[str, Any], run: Run, *done: Iterable[tuple[str, Any]]) 
     uids = join_parts(run.output / "subset.npy", SUBSET, parts).rows
     manifest = build_manifest(account, run) | {"subset_uids": uids}
     close_account(manifest)
-    if run.recipe.materialise:
-        describe_shards(run, manifest, chain.from_iterable(done))
+    found = [(name, one) for name, one in chain.from_iterable(done) if one.keys() & WRITTEN]
+    if found:
+        describe_shards(run, manifest, found)
     write_statistics(account, run.output)
     write_pages(manifest, run)
     write_json(run.output / NAME, manifest)

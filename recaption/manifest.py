@@ -9,6 +9,8 @@ from recaption.stores import to_path
 
 FORMAT = 1
 NAME = "manifest.json"
+UNFINISHED = "takedown/unfinished.parquet"
+"""Of a takedown that is under way, or was stopped."""
 
 
 class ManifestError(RecipeError):
@@ -28,6 +30,20 @@ def input_folder(manifest: dict[str, Any]) -> Path:
 
 def read_manifest(output: Path) -> dict[str, Any]:
     """Read a complete run's manifest.
+
+    Raises:
+        ManifestError: There is none, or it is of another format, or pairs are being taken down.
+    """
+    if (output / UNFINISHED).exists():
+        raise ManifestError(
+            f"{output} must have no takedown under way, got one; wait for it, or finish it by "
+            f"python -m pipelines takedown --from {output}"
+        )
+    return stored_manifest(output)
+
+
+def stored_manifest(output: Path) -> dict[str, Any]:
+    """Read a complete run's manifest, even while pairs are being taken down.
 
     Raises:
         ManifestError: There is none, or it is of another format.

@@ -15,6 +15,7 @@ python -m tests.bench report --rows 10_000_000  a large run's report, written ag
 python -m tests.bench cost --write FILE         the constants that `plan` predicts with
 python -m tests.bench predicted --rows 10_000_000   what they say of a run, and what it is
 python -m tests.bench ngrams --rows 9_500_000 --most 100_000_000   a large table, and GNU sort's
+python -m tests.bench skew --rows 5_000_000    a text on many rows, an image with many texts
 python -m tests.bench step                      a training step, beside open_clip; --size for a GPU
 
 Rates are per second of CPU, user and system, children included; on a machine that does other work
@@ -56,6 +57,7 @@ from tests.bench.ngrams import measure_table
 from tests.bench.ours import PARTS, Spent, run_timed_decide, run_timed_filter, warm_up
 from tests.bench.recall import measure_recall
 from tests.bench.report import measure_report
+from tests.bench.skew import measure_skew
 from tests.bench.step import measure_step
 from tests.bench.usage import NOTHING, seconds, watched
 
@@ -321,6 +323,7 @@ _JOBS: dict[str, Callable[[Path, argparse.Namespace], None]] = {
         check_cost(folder, read_constants(chosen.constants), chosen.rows)
     ),
     "report": lambda folder, chosen: _say_all(measure_report(folder, chosen.rows)),
+    "skew": lambda folder, chosen: _say_all(measure_skew(folder, chosen.rows)),
     "step": lambda folder, chosen: _say_all(measure_step(folder, chosen.size)),
     "recall": lambda folder, chosen: measure_recall(folder, peers=chosen.peers),
 }
