@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import active_children, get_context
+from multiprocessing import active_children, get_context, parent_process
 from typing import Any, TypeVar
 
 from tqdm import tqdm
@@ -142,10 +142,10 @@ def start_worker() -> None:
 def end_with_parent() -> None:
     """From now on, end when the process that started this one is gone."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # to torch, which is imported later, if at all
-    parent = os.getppid()
+    parent = parent_process()  # not who is the parent by now: it may have been killed meanwhile
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while parent is None or os.getppid() == parent.pid:
             time.sleep(0.5)
         os._exit(1)
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from pipelines import local
 from pipelines.__main__ import main
 from pipelines.sample import write_sample
 from recaption.stores import StorePath
@@ -52,6 +53,7 @@ def store(store_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         for name, value in object_store.environment(store_url, scratch).items():
             patch.setenv(name, value)
         patch.setattr(tempfile, "tempdir", str(scratch))
+        local._pool.cache_clear()  # noqa: SLF001  # its processes have the environment of before
         yield StorePath("s3://bucket") / scratch.name
 
 
