@@ -1,6 +1,7 @@
 """Tiny shards for tests: pictures, tars and parquet files as crawlers leave them."""
 
 import io
+import random
 import tarfile
 from collections.abc import Iterable
 from functools import cache
@@ -88,3 +89,16 @@ def photo(seed: int, width: int = 320, height: int = 240, kind: str = "JPEG") ->
     file = io.BytesIO()
     Image.fromarray(scene.astype(np.uint8)).save(file, kind)
     return file.getvalue()
+
+
+def write_crawl(folder: Path, *, shards: int, rows: int, images: int, seed: int) -> None:
+    """Write shards of pairs by chance, of few images and few words, so that many are copies."""
+    words = ("red", "blue", "shoe", "dog", "cat", "photo", "of", "grass", "a", "the")
+    chance = random.Random(seed)
+    pictures = [picture(201 + n, 300) for n in range(images)]
+    for shard in range(shards):
+        pairs = [
+            (f"{shard:05d}{row:04d}", chance.choice(pictures), " ".join(chance.choices(words, k=5)))
+            for row in range(rows)
+        ]
+        write_shard(folder / f"{shard:05d}", pairs)

@@ -1,7 +1,6 @@
 """Whatever fails under a run, it stops in one sentence, and no row is lost, doubled or wrong."""
 
 import os
-import random
 import resource
 import shutil
 import signal
@@ -19,24 +18,16 @@ from pipelines.inputs import InputError
 from pipelines.plan import Plan, plan_filter, read_recipe
 from pipelines.run import run_filter
 from tests.outputs import files_of, manifest_of
-from tests.shards import picture, write_shard, write_tar
+from tests.shards import picture, write_crawl, write_tar
 
 ROOT = Path(__file__).parents[2]
-WORDS = ("red", "blue", "shoe", "dog", "cat", "photo", "of", "grass", "a", "the")
 CENTURY_NS = 100 * 365 * 86_400 * 10**9
 
 
 def write_corpus(folder: Path) -> None:
-    chance = random.Random(5)
-    images = [picture(201 + n, 300) for n in range(20)]
-    for shard in range(4):
-        pairs = [
-            (f"{shard:05d}{row:04d}", chance.choice(images), " ".join(chance.choices(WORDS, k=5)))
-            for row in range(80)
-        ]
-        write_shard(folder / f"{shard:05d}", pairs)
-        for path in folder.glob(f"{shard:05d}.*"):
-            os.utime(path, ns=(10**18, 10**18))
+    write_crawl(folder, shards=4, rows=80, images=20, seed=5)
+    for path in folder.iterdir():
+        os.utime(path, ns=(10**18, 10**18))
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """A run that is killed is finished by the same command, with the bytes of one that was not."""
 
 import os
-import random
 import signal
 from pathlib import Path
 
@@ -10,22 +9,13 @@ import pytest
 from pipelines.__main__ import main
 from tests.interruptions import kill_group, kill_once, start, wait_until
 from tests.outputs import files_of
-from tests.shards import picture, write_shard
-
-WORDS = ("red", "blue", "shoe", "dog", "cat", "photo", "of", "grass", "a", "the")
+from tests.shards import write_crawl
 
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("source")
-    chance = random.Random(3)
-    images = [picture(201 + n, 300) for n in range(40)]
-    for shard in range(6):
-        pairs = [
-            (f"{shard:05d}{row:04d}", chance.choice(images), " ".join(chance.choices(WORDS, k=5)))
-            for row in range(300)
-        ]
-        write_shard(folder / f"{shard:05d}", pairs)
+    write_crawl(folder, shards=6, rows=300, images=40, seed=3)
     return folder
 
 
