@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.__main__ import main
+from pipelines.commands import main
 from pipelines.inputs import InputError
 from pipelines.plan import Plan, plan_filter, read_recipe
 from pipelines.run import run_filter

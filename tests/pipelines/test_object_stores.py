@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from filters.rule import RecipeError
-from pipelines.__main__ import main
+from pipelines.commands import main
 from pipelines.doctor import diagnose, told
 from pipelines.plan import plan_filter, read_recipe
 from pipelines.run import run_filter
