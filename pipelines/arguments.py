@@ -123,7 +123,7 @@ def _add_recaption(jobs: Any) -> None:
         "Write, score and choose captions, as python -m recaption does after train, on the workers "
         "of a Beam runner. Its options follow after --."
     )
-    add_from(job, here)
+    add_from(job)
     job.add_argument("--recipe", default="small", metavar="NAME", help="as of python -m recaption")
     job.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change it")
     for name in ("captioner", "scorer", "device"):

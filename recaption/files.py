@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import uuid
 from collections.abc import Iterator
@@ -49,6 +50,23 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read what `write_json` wrote."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def sweep(*folders: Path) -> None:
+    """Remove what processes that were killed had begun to write."""
+    for folder in folders:
+        for path in folder.rglob(".*.tmp"):
+            path.unlink(missing_ok=True)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if isinstance(path, StorePath):
+        path.remove()
+    elif path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def read_recipe_text(package: str, name: str) -> str:

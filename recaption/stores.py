@@ -265,6 +265,11 @@ def scratch(folder: Path) -> Path:
     return root() / "work" / hashlib.sha256(str(folder).encode()).hexdigest()[:16]
 
 
+def working(path: Path) -> Path:
+    """Return where a file is kept that is good for this process alone: there, if that is here."""
+    return copies(os.getpid()).new(path) if isinstance(path, StorePath) else path
+
+
 @contextmanager
 def sending(path: StorePath) -> Iterator[Path]:
     """Yield a path on this machine; what is there in the end is sent, if all went well."""

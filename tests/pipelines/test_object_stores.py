@@ -249,7 +249,6 @@ LOCAL = (
     "index --images s3://bucket/x --out x",
     "index --images x --out s3://bucket/x",
     "audit --from s3://bucket/out",
-    "recaption --from s3://bucket/out",
 )
 
 
