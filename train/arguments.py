@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from recaption.command_line import Parser, here
+from recaption.command_line import Parser, here, place
 
 _EXAMPLES = """\
 examples:
@@ -151,7 +151,7 @@ def _data(verb: argparse.ArgumentParser) -> None:
         "--data",
         action="append",
         required=True,
-        type=here,
+        type=place,
         metavar="DIR",
         help="a filter run's output, or shards; may be repeated",
     )

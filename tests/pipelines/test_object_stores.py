@@ -13,7 +13,6 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from filters.rule import RecipeError
 from pipelines.__main__ import main
 from pipelines.doctor import diagnose, told
 from pipelines.plan import plan_filter, read_recipe
@@ -24,7 +23,6 @@ from tests.outputs import files_of
 from tests.pipelines.downloads import download, members_of
 from tests.pipelines.web import sends, serving
 from tests.shards import photo, picture, write_shard
-from train.sources import find
 
 ROOT = Path(__file__).parents[2]
 WORDS = ("red", "blue", "shoe", "dog", "cat", "photo", "of", "grass", "a", "the")
@@ -169,13 +167,6 @@ def test_an_index_of_a_test_set_is_of_this_machine(
 
     told = "altmill: test_sets.indexes must be on this machine, got s3://bucket/val; copy it\n"
     assert capsys.readouterr().err == told
-
-
-def test_images_to_learn_from_are_of_this_machine(store: StorePath, crawl: Path) -> None:
-    del crawl
-
-    with pytest.raises(RecipeError, match=f"must be on this machine, got {store}/crawl/00000.tar"):
-        find([store / "crawl"], Path("out"))
 
 
 # --------------------------------------------------------------------------------------- other jobs
