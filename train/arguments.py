@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument(
         "--out",
-        type=here,
+        type=place,
         metavar="DIR",
         help="where results go (default: evaluation, in RUN)",
     )
@@ -58,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     )
     search.add_argument("--top", type=int, default=10, help="so many (default: %(default)s)")
     export = _of_run(verbs, "export", "write a run's model for others, with its card")
-    export.add_argument("--out", required=True, type=here, metavar="DIR", help="where to")
+    export.add_argument("--out", required=True, type=place, metavar="DIR", help="where to")
     _simulate(verbs)
     _evidence(verbs)
     return root
@@ -68,7 +68,7 @@ def _run(verbs: Any) -> None:
     verb = verbs.add_parser("run", help="train a model, or go on where a run stopped")
     verb.add_argument("recipe", metavar="RECIPE", help="small, align, vit-b16, or a TOML file")
     _data(verb)
-    verb.add_argument("--out", required=True, type=here, metavar="RUN", help="the run's folder")
+    verb.add_argument("--out", required=True, type=place, metavar="RUN", help="the run's folder")
     verb.add_argument(
         "--set",
         action="append",
@@ -135,7 +135,7 @@ def _evidence(verbs: Any) -> None:
 
 def _of_run(verbs: Any, name: str, summary: str) -> argparse.ArgumentParser:
     verb: argparse.ArgumentParser = verbs.add_parser(name, help=summary)
-    verb.add_argument("run", type=here, metavar="RUN", help="the folder of a run")
+    verb.add_argument("run", type=place, metavar="RUN", help="the folder of a run")
     verb.add_argument(
         "--checkpoint",
         default="best",
