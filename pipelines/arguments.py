@@ -173,7 +173,7 @@ def _add_template(jobs: Any) -> None:
         metavar="NAME:TAG",
         help="what they run in; recaption in NAME:TAG-gpu, which has torch",
     )
-    job.add_argument("--output", required=True, type=here, metavar="DIR", help="where they go")
+    job.add_argument("--output", required=True, type=place, metavar="DIR", help="where they go")
 
 
 def _add_takedown(jobs: Any) -> None:
@@ -184,7 +184,7 @@ def _add_takedown(jobs: Any) -> None:
     )
     job.add_argument(
         "--uids",
-        type=here,
+        type=place,
         metavar="FILE",
         help="one a line, parquet with a column uid, or .npy in DataComp's format",
     )

@@ -158,6 +158,24 @@ def share(path: "StorePath", digests: Path) -> Path:
     return copy
 
 
+def share_folder(path: "StorePath", told_by: str) -> Path:
+    """Return a copy of a folder that all processes share; see `stores.shared_folder`."""
+    every = root() / "folders"
+    every.mkdir(exist_ok=True)
+    copy = every / _state_of(path / told_by)
+    with _locked(copy.with_suffix(".lock")):
+        if not copy.exists():
+            _forget(every)
+            part = copies(os.getpid()).new(path)
+            for file in path.below():
+                to = part / file.relative_to(path)
+                to.parent.mkdir(parents=True, exist_ok=True)
+                fetch(file, to)
+            part.replace(copy)
+        os.utime(copy)
+    return copy
+
+
 def _state_of(path: "StorePath") -> str:
     """Return 32 hexadecimal digits for an object as it is now."""
     told = path.stat()
@@ -187,7 +205,14 @@ def _forget(folder: Path) -> None:
     for path in folder.iterdir():
         with suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime > _FORGOTTEN_S:
-                path.unlink()
+                _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 @cache
@@ -210,6 +235,6 @@ def _sweep(paths: Iterable[Path]) -> None:
             held = os.open(path, os.O_RDONLY)
             try:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                _remove(path)
             finally:
                 os.close(held)

@@ -36,6 +36,21 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def put_folder(folder: Path, place: Path, last: str) -> None:
+    """Move a folder of this machine to its place; in a store one file of it is the last one there.
+
+    Args:
+        folder: The folder; one that is for a store stays here, too.
+        place: Where to: nothing, or an empty folder.
+        last: The file's name, by which a folder is known to be whole.
+    """
+    if not isinstance(place, StorePath):
+        folder.replace(place)
+        return
+    for part in sorted(folder.iterdir(), key=lambda part: part.name == last):
+        (place / part.name).put_tree(part)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write text as UTF-8; what is no Unicode, of a path, is escaped as in JSON."""
     with replacing(path) as temporary:

@@ -27,7 +27,7 @@ from uuid import uuid4
 import pyarrow as pa
 from pyarrow import fs
 
-from recaption.copies import Lent, copies, root, share
+from recaption.copies import Lent, copies, root, share, share_folder
 from recaption.store_clients import CLIENTS, StoreError, file_system, telling
 
 _SENT_AT_ONCE = 8
@@ -252,6 +252,16 @@ def shared(path: Path, digests: Path) -> Path:
         StoreError: The copy has another digest.
     """
     return share(path, digests) if isinstance(path, StorePath) else path
+
+
+def shared_folder(path: Path, told_by: str) -> Path:
+    """Return a folder for all processes of this machine to map files of: one of a store's copy.
+
+    Args:
+        path: The folder.
+        told_by: The name of a file in it that is another one when anything in it is.
+    """
+    return share_folder(path, told_by) if isinstance(path, StorePath) else path
 
 
 def scratch(folder: Path) -> Path:

@@ -79,7 +79,7 @@ def _search(options: argparse.Namespace) -> None:
     index = open_index(options.index)
     query = make_query(
         open_run(options.run, options.checkpoint, options.device),
-        images=[Path(image).read_bytes() for image in options.image],
+        images=[image.read_bytes() for image in options.image],
         texts=options.text,
         without=options.without_text,
     )

@@ -44,14 +44,19 @@ def parser() -> argparse.ArgumentParser:
     )
     embed = _of_run(verbs, "embed", "write the embeddings of pairs, as clip-retrieval does")
     _data(embed)
-    embed.add_argument("--out", required=True, type=here, metavar="DIR", help="where to")
+    embed.add_argument("--out", required=True, type=place, metavar="DIR", help="where to")
     search = _of_run(verbs, "search", "find images by texts and images together")
     search.add_argument(
-        "--index", required=True, type=here, metavar="DIR", help="what embed has written"
+        "--index", required=True, type=place, metavar="DIR", help="what embed has written"
     )
-    for name, what in (("--text", "words"), ("--image", "an image file")):
+    for name, what, read in (("--text", "words", str), ("--image", "an image file", place)):
         search.add_argument(
-            name, action="append", default=[], metavar=name[2:].upper(), help=f"{what} to add"
+            name,
+            action="append",
+            default=[],
+            type=read,
+            metavar=name[2:].upper(),
+            help=f"{what} to add",
         )
     search.add_argument(
         "--without-text", action="append", default=[], metavar="TEXT", help="words to subtract"

@@ -158,17 +158,6 @@ def wait_until(ready: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_an_index_of_a_test_set_is_of_this_machine(
-    crawl: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    paths = ("--input", str(crawl), "--output", str(tmp_path / "out"))
-
-    assert main(["filter", *paths, "--set", 'test_sets.indexes=["s3://bucket/val"]']) == 2
-
-    told = "altmill: test_sets.indexes must be on this machine, got s3://bucket/val; copy it\n"
-    assert capsys.readouterr().err == told
-
-
 # --------------------------------------------------------------------------------------- other jobs
 
 
@@ -235,12 +224,7 @@ def test_pairs_are_extracted_and_their_images_downloaded(store: StorePath, tmp_p
     assert len(members_of(tmp_path / "shards")) == 12
 
 
-LOCAL = (
-    "sample --output s3://bucket/x",
-    "index --images s3://bucket/x --out x",
-    "index --images x --out s3://bucket/x",
-    "audit --from s3://bucket/out",
-)
+LOCAL = ("sample --images s3://bucket/x --output x", "takedown --from s3://bucket/out")
 
 
 @pytest.mark.parametrize("command", LOCAL)

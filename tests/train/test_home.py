@@ -101,12 +101,20 @@ def test_one_run_at_a_time_is_at_work_and_another_can_begin_anew(
     assert_same(run, home / "run")
 
 
-def test_a_run_in_a_store_is_evaluated_and_exported(home: Path, store: StorePath) -> None:
+def test_a_run_in_a_store_is_evaluated_exported_and_asked(
+    home: Path, store: StorePath, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(arguments(home, store, store / "whole")) == 0
     assert pipelines(["sample", "--output", str(home / "test"), "--rows", "30", "--clean"]) == 0
+    hits = []
     for run, model in ((home / "run", home / "model"), (store / "whole", store / "model")):
         assert main(["evaluate", str(run), "--on", f"retrieval:{home / 'test'}"]) == 0
         assert main(["export", str(run), "--out", str(model)]) == 0
+        index = str(model.parent / "embeddings")
+        assert main(["embed", str(run), "--data", str(store / "shards"), "--out", index]) == 0
+        capsys.readouterr()
+        assert main(["search", str(run), "--index", index, "--text", "red", "--top", "3"]) == 0
+        hits.append(capsys.readouterr().out)
 
     ours, theirs = (
         {name: read_json(path) for name, path in results(run).items()}
@@ -116,6 +124,7 @@ def test_a_run_in_a_store_is_evaluated_and_exported(home: Path, store: StorePath
     for found in (*ours.values(), *theirs.values()):
         found.pop("pretrained")
     assert ours == theirs
+    assert hits[0] == hits[1] != ""
     weights = ("model.safetensors", "config.json", "vocab.txt", "transformers/model.safetensors")
     for name in weights:
         assert (store / "model" / name).read_bytes() == (home / "model" / name).read_bytes()
