@@ -3,8 +3,8 @@
 import os
 import sys
 
-from pipelines.__main__ import main
 from pipelines.arguments import job_parsers
+from pipelines.commands import main
 from pipelines.template import command_of
 
 job = os.environ["ALTMILL_JOB"]

@@ -26,12 +26,13 @@ from pipelines import certificate, evidence
 from pipelines.audit_page import write_page
 from pipelines.audit_plan import Audit
 from pipelines.certificate import Findings
-from pipelines.local import WorkerError, start_worker
+from pipelines.local import WorkerError
 from pipelines.manifest import code_version, environment
 from pipelines.planted import detectors, hash_copies, hash_corpus, hash_different, look_up, widened
 from pipelines.schema import RADII
 from pipelines.storage import parquet_writer
 from recaption.files import write_json
+from recaption.workers import start_worker
 
 Each = Callable[[Callable[[Any], Any], Sequence[Any], str], Iterable[Any]]
 

@@ -2,16 +2,13 @@
 
 import functools
 import logging
-import os
 import shutil
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import active_children, get_context, parent_process
+from multiprocessing import active_children, get_context
 from typing import Any, TypeVar
 
 from tqdm import tqdm
@@ -19,6 +16,7 @@ from tqdm import tqdm
 from pipelines import images
 from pipelines.exchange import Exchange, Stage, channel_path, item_name, perform
 from pipelines.inputs import Shard
+from recaption.workers import start_worker
 
 _log = logging.getLogger("altmill")
 _LOG_EVERY_S = 10.0
@@ -131,25 +129,6 @@ def spread(
 def _start_careful_worker() -> None:
     start_worker()
     images.isolate()
-
-
-def start_worker() -> None:
-    """End with the parent, also when that is killed; Ctrl-C is the parent's business."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with_parent()
-
-
-def end_with_parent() -> None:
-    """From now on, end when the process that started this one is gone."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # to torch, which is imported later, if at all
-    parent = parent_process()  # not who is the parent by now: it may have been killed meanwhile
-
-    def watch() -> None:
-        while parent is None or os.getppid() == parent.pid:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 class _Progress:

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta
+from scipy.special import betaincinv
 
 CONFIDENCE = 0.95
 
@@ -33,8 +33,8 @@ def rate(count: int, of: int, effect: float = 1.0) -> Rate:
         return Rate(count, of, None, 0.0, 1.0)
     hits, trials = count / effect, of / effect
     tail = (1 - CONFIDENCE) / 2
-    low = beta.ppf(tail, hits, trials - hits + 1) if count else 0.0
-    high = beta.ppf(1 - tail, hits + 1, trials - hits) if count < of else 1.0
+    low = betaincinv(hits, trials - hits + 1, tail) if count else 0.0
+    high = betaincinv(hits + 1, trials - hits, 1 - tail) if count < of else 1.0
     return Rate(count, of, count / of, float(low), float(high))
 
 

@@ -11,6 +11,7 @@ import shlex
 from base64 import b64encode
 from collections.abc import Sequence
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from pipelines.page import count, inert, pages
 from pipelines.report_charts import LABEL_CHARACTERS, beyond, draw, needs
 from pipelines.schema import COLUMNS, OF_HASHES
 from pipelines.shard_table import judge_shards
+from recaption.copies import root
 from recaption.files import write_text
 
 Summary = dict[str, Any]
@@ -39,7 +41,6 @@ NOTHING: Summary = (
     | {part: {} for part in ("dropped", "histograms", "categories", "ngrams", "examples")}
     | {part: {} for part in ("hosts", "sharing", "what_if", "captions")}
 )
-GLOBALS = "window.vegaEmbed = vegaEmbed;"
 _BESIDE_THE_STORY = ("uid", "key", "url", "caption", "error", "image_offset", "decoded")
 
 
@@ -191,10 +192,18 @@ def _fingerprint(script: str) -> str:
     return f"'sha256-{b64encode(digest).decode()}'"
 
 
+def _engine() -> str:
+    """Return Vega's scripts, which take a second of CPU to bundle and are kept for the next run."""
+    bundle = root() / f"vega-{version('vl-convert-python')}.js"
+    if not bundle.exists():
+        write_text(bundle, vl_convert.javascript_bundle())  # type: ignore[call-arg]  # it has a default
+    return bundle.read_text(encoding="utf-8")
+
+
 @cache
 def _page() -> jinja2.Template:
     environment = pages()
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     environment.filters |= {"needs": needs, "quote": shlex.quote, "fingerprint": _fingerprint}
-    environment.globals["engine"] = Markup(vl_convert.javascript_bundle(GLOBALS))
+    environment.globals["engine"] = Markup(_engine())
     return environment.get_template("report.html.j2")

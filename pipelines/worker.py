@@ -18,7 +18,7 @@ from apache_beam.portability.api import beam_provision_api_pb2_grpc as services
 from apache_beam.runners.worker import sdk_worker_main
 from google.protobuf import json_format, text_format
 
-from pipelines.local import end_with_parent
+from recaption.workers import end_with_parent
 
 
 def main(arguments: Sequence[str]) -> None:

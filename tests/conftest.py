@@ -11,7 +11,7 @@ import pytest
 from hypothesis import settings
 
 from pipelines import local
-from pipelines.__main__ import main
+from pipelines.commands import main
 from pipelines.sample import write_sample
 from recaption import copies
 from recaption.stores import StorePath

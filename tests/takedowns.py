@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from pipelines.__main__ import main
+from pipelines.commands import main
 from tests.outputs import rows_of
 
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from filters.rule import RecipeError
 from recaption.files import replacing
 from recaption.held_out import are_held_out
+from recaption.workers import end_with_parent
 from train.filtered import list_filtered
 from train.mixing import Captions
 from train.parquets import list_parquet
@@ -186,7 +187,7 @@ def _index(todo: Sequence[_Job], index_one: Callable[[_Job], None], workers: int
         for job in todo:
             index_one(job)
         return
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), end_with_parent) as pool:
         for _ in pool.map(index_one, todo):
             pass
 

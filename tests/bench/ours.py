@@ -16,6 +16,7 @@ from pipelines.exchange import Run, Stage
 from pipelines.language import Identifier
 from pipelines.plan import plan_decide, plan_filter
 from pipelines.run import run_decide, run_filter
+from recaption.workers import start_worker
 from tests.bench.usage import NOTHING, Seconds, seconds
 
 PARTS = ("read", "count", "rank", "measure", "decide")
@@ -96,6 +97,6 @@ def _identify_nothing(
     return pa.nulls(len(captions), pa.string()), pa.nulls(len(captions), pa.float32())
 
 
-def _start_worker(start: Any = local.start_worker) -> None:
+def _start_worker(start: Any = start_worker) -> None:
     patch.object(Identifier, "identify", _identify_nothing).start()
     start()

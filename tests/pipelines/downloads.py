@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from pipelines.__main__ import main
+from pipelines.commands import main
 from tests.shards import write_parquet
 
 LOOPBACK = ("--allow-network", "127.0.0.1/32")

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.__main__ import main
+from pipelines.commands import main
 from pipelines.planted import VARIANTS
 from tests.shards import photo, picture, write_parquet, write_shard
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.__main__ import main
+from pipelines.commands import main
 from tests.outputs import expected_of, found_by, manifest_of, rows_of
 from tests.plain import filter_plainly
 from tests.shards import SHARED_DATA, write_parquet, write_tar

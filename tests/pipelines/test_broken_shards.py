@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pipelines.__main__ import main
+from pipelines.commands import main
 from tests.outputs import manifest_of, rows_of
 from tests.shards import picture, write_parquet, write_tar
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines.__main__ import main
 from pipelines.card import size_category, span
+from pipelines.commands import main
 from recaption.captions import add_provenance
 from recaption.choice import choose_all
 from recaption.choosing import Choose

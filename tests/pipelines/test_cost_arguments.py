@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from filters.text import normalise, tokenise
-from pipelines.__main__ import main
+from pipelines.commands import main
 from tests.bench import corpus
 from tests.shards import picture, write_shard
 

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pipelines.__main__ import main
+from pipelines.commands import main
 from pipelines.materialised import facts_of, gather
 from tests.outputs import manifest_of
 from tests.shards import picture, write_parquet, write_tar

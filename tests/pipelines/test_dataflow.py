@@ -18,7 +18,7 @@ from apache_beam.runners.pipeline_context import PipelineContext
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
 from pipelines import captioning, jobs
-from pipelines.__main__ import main
+from pipelines.commands import main
 from pipelines.dataflow import hints_of, steps_of
 from pipelines.plan import plan_filter, read_recipe
 from pipelines.run import run_filter, submit

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.__main__ import main
+from pipelines.commands import main
 from tests.outputs import files_of, found_by, manifest_of, rows_of
 from tests.shards import picture, write_shard
 

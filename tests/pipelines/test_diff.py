@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.__main__ import main
+from pipelines.commands import main
 from pipelines.diff import compare_runs, described, differs
 from tests.outputs import manifest_of, rows_of
 from tests.shards import picture, write_shard

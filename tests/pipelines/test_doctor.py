@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.__main__ import main
+from pipelines.commands import main
 from tests.shards import picture, write_shard, write_tar
 
 PNG = picture(40, 30)

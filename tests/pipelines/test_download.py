@@ -110,7 +110,7 @@ def shards_of(output: Path) -> dict[str, bytes]:
 HEEDING = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from pipelines.__main__ import main
+from pipelines.commands import main
 if __name__ == "__main__":
     sys.exit(main())
 """

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipelines.__main__ import main
+from pipelines.commands import main
 from tests.outputs import reasons_of
 from tests.pipelines.downloads import (
     download,

@@ -18,7 +18,7 @@ from PIL import Image
 from filters.duplicate import Duplicate
 from filters.parsing import from_dict
 from filters.recipe import Recipe
-from pipelines.__main__ import main
+from pipelines.commands import main
 from pipelines.hashes import MIN_QUALITY
 from pipelines.plan import plan_decide, plan_filter
 from pipelines.run import run_decide, run_filter

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.__main__ import main
+from pipelines.commands import main
 from tests.outputs import rows_of
 from tests.shards import picture, write_parquet, write_shard
 

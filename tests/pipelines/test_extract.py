@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import crawl, extract
-from pipelines.__main__ import main
+from pipelines.commands import main
 from pipelines.crawl import plan_extract
 from pipelines.run import run_extract
 from tests.archives import HTML_TYPE, envelope, page, write_warc, write_wat

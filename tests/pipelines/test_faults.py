@@ -1,5 +1,6 @@
 """Whatever fails under a run, it stops in one sentence, and no row is lost, doubled or wrong."""
 
+import ctypes
 import os
 import resource
 import shutil
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.__main__ import main
+from pipelines.commands import main
 from pipelines.inputs import InputError
 from pipelines.plan import Plan, plan_filter, read_recipe
 from pipelines.run import run_filter
@@ -21,6 +22,8 @@ from tests.outputs import files_of, manifest_of
 from tests.shards import picture, write_crawl, write_tar
 
 ROOT = Path(__file__).parents[2]
+_PR_CAPBSET_DROP, _CAP_DAC_OVERRIDE = 24, 1
+"""See prctl(2) and capabilities(7)."""
 CENTURY_NS = 100 * 365 * 86_400 * 10**9
 
 
@@ -147,6 +150,49 @@ def test_a_full_disk_stops_a_run_which_goes_on_when_there_is_room(
     assert full.returncode == 2
     assert "File too large" in said
     assert said.endswith("; mend that, and the same command goes on from here")
+    assert not (output / "manifest.json").exists()
+
+    assert main(command(source, output)) == 0
+
+    assert left(output, source) == expected
+
+
+# ------------------------------------------------------------------- the output becomes read-only
+
+
+def obey_modes() -> None:
+    """Let a program that is started now by root be refused what others are."""
+    if os.geteuid() == 0:
+        assert ctypes.CDLL(None).prctl(_PR_CAPBSET_DROP, _CAP_DAC_OVERRIDE, 0, 0, 0) == 0
+
+
+def allow(output: Path, mode: int) -> None:
+    for folder in (output, *(path for path in output.rglob("*") if path.is_dir())):
+        folder.chmod(mode)
+
+
+def test_an_output_that_becomes_read_only_stops_a_run_which_goes_on_when_it_is_not(
+    source: Path, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipelines", *command(source, output)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=obey_modes,  # noqa: PLW1509  # no other thread runs yet
+    )
+    done = output / "_work" / "done" / "Read"
+    locking = when(lambda: any(done.glob("*.json")), lambda: allow(output, 0o555))
+    said = process.communicate()[1].splitlines()
+    locking.join()
+    allow(output, 0o755)
+
+    [sentence] = [line for line in said if line.startswith("altmill: ")]
+    assert process.returncode == 2
+    assert "Permission denied" in sentence
+    assert sentence.endswith("; mend that, and the same command goes on from here")
     assert not (output / "manifest.json").exists()
 
     assert main(command(source, output)) == 0

@@ -12,7 +12,7 @@ import tomli_w
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from pipelines.__main__ import main
+from pipelines.commands import main
 from tests import crawls
 from tests.outputs import expected_of, found_by, rows_of, subset_of
 from tests.plain import filter_plainly

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.__main__ import main
+from pipelines.commands import main
 from tests.commands import run, start
 from tests.outputs import files_of
 

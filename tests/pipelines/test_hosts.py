@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import hosts
-from pipelines.__main__ import main
+from pipelines.commands import main
 from pipelines.hosts import add_hosts, send_hosts
 from pipelines.plan import restore_plan
 from pipelines.statistics import read_statistics

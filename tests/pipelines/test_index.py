@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from filters.recipe import Recipe, TestSets
 from filters.rule import RecipeError
-from pipelines.__main__ import main
+from pipelines.commands import main
 from pipelines.hashes import hashes, packed, shrink
 from pipelines.index import open_index
 from pipelines.test_sets import test_distances as distances_to_test_images

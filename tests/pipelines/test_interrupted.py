@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.__main__ import main
+from pipelines.commands import main
 from tests.interruptions import kill_group, kill_once, start, wait_until
 from tests.outputs import files_of
 from tests.shards import write_crawl

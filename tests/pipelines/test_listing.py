@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.__main__ import main
+from pipelines.commands import main
 from pipelines.inputs import find_files
 from recaption.stores import StorePath, to_path
 

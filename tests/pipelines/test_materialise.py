@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.__main__ import main
+from pipelines.commands import main
 from recaption.captions import add_provenance
 from recaption.choice import choose_all
 from recaption.choosing import Choose

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.__main__ import main
+from pipelines.commands import main
 from pipelines.mixture import COMBINATIONS, HELD_OUT, WRONG_COLOUR, WRONG_SHAPE, Mixture, partner_of
 from pipelines.noise import alt_text, plan_rows
 from pipelines.sample import write_sample

@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.__main__ import main
+from pipelines.commands import main
 from pipelines.doctor import diagnose, told
 from pipelines.plan import plan_filter, read_recipe
 from pipelines.run import run_filter

@@ -12,8 +12,8 @@ import fasttext
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.__main__ import main
 from pipelines.classes import SCENES, classes_of
+from pipelines.commands import main
 from pipelines.photographs import WORDINGS, Photograph
 from tests.shards import SHARED_DATA, photo, write_tar
 

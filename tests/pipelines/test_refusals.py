@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.__main__ import main
+from pipelines.commands import main
 from tests.shards import picture, write_parquet, write_shard
 
 PRESETS = "align, conceptual-captions, coyo, datacomp-basic, laion"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.__main__ import main
+from pipelines.commands import main
 from pipelines.report import write_report
 from tests.browser import CHROMIUM, Page, browsing
 from tests.outputs import manifest_of

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.__main__ import main
+from pipelines.commands import main
 from pipelines.shard_table import judge_shards
 from tests.outputs import files_of, manifest_of, rows_of
 from tests.shards import picture, write_shard

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.__main__ import main
+from pipelines.commands import main
 from pipelines.store_lock import SILENT_S, held
 from recaption.files import write_text
 from recaption.manifest import ManifestError

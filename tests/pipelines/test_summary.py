@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from filters.decision import all_rules
-from pipelines.__main__ import main
+from pipelines.commands import main
 from pipelines.page import count
 from pipelines.plan import restore_plan
 from pipelines.report import render

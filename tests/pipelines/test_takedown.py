@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import xxhash
 
-from pipelines.__main__ import main
+from pipelines.commands import main
 from tests.interruptions import kill_group, kill_once
 from tests.outputs import files_of, manifest_of, rows_of, subset_of, table_rows
 from tests.shards import picture, write_parquet, write_shard

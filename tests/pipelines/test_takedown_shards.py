@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.__main__ import main
+from pipelines.commands import main
 from recaption.captions import SCHEMA, captions_path
 from recaption.choice import choose_all
 from recaption.choosing import Choose

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from pipelines.__main__ import main
 from pipelines.arguments import job_parsers
+from pipelines.commands import main
 from pipelines.template import JOBS, SEPARATOR, command_of, metadata
 
 ROOT = Path(__file__).parents[2]

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from pipelines.__main__ import main
+from pipelines.commands import main
 from pipelines.explain import explain
 from tests.shards import photo, picture, write_parquet, write_shard
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.__main__ import main
+from pipelines.commands import main
 from recaption import copies
 from recaption.files import read_json
 from recaption.store_clients import StoreError

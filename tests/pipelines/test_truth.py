@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.__main__ import main
 from pipelines.captions_page import write_captions_page
+from pipelines.commands import main
 from pipelines.truth import auc, compare
 from recaption.choice import choose_all
 from recaption.choosing import Choose

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from pipelines import usage
-from pipelines.__main__ import main
+from pipelines.commands import main
 from pipelines.exchange import Run, Send, Stage, perform
 from pipelines.local import perform_all
 from pipelines.sample import write_sample

@@ -19,7 +19,7 @@ from filters.intact import ERRORS
 from filters.parsing import parse
 from filters.recipe import Recipe
 from pipelines import cells
-from pipelines.__main__ import main
+from pipelines.commands import main
 from pipelines.decide import add_places
 from pipelines.plan import check_rule, read_recipe
 from pipelines.schema import COLUMNS

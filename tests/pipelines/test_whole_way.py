@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.__main__ import main
+from pipelines.commands import main
 from tests.archives import HTML_TYPE, page, write_warc
 from tests.outputs import manifest_of, rows_of
 from tests.pipelines import downloads

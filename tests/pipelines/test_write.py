@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.__main__ import main
+from pipelines.commands import main
 from tests.outputs import manifest_of, rows_of
 from tests.shards import picture, write_parquet, write_tar
 

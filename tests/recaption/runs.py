@@ -5,7 +5,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from pipelines.__main__ import main as pipelines
+from pipelines.commands import main as pipelines
 from recaption.__main__ import main
 
 RECIPE = """

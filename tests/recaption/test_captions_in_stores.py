@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.__main__ import main as pipelines
+from pipelines.commands import main as pipelines
 from recaption import parts
 from recaption.choice import choose_all
 from recaption.choosing import Choose

@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("torch", reason="needs the extra recaption")
 pytest.importorskip("transformers", reason="needs the extra recaption")
 
-from pipelines.__main__ import main as pipelines  # needs no torch
+from pipelines.commands import main as pipelines  # needs no torch
 from tests.recaption.runs import captions, filter_both, prepare, verb
 
 ROOT = Path(__file__).parents[2]

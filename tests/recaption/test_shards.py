@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from filters.rule import RecipeError
-from pipelines.__main__ import main
+from pipelines.commands import main
 from recaption import parts
 from recaption.captions import SCHEMA, captions_path, read_provenance
 from recaption.choice import choose_all

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.__main__ import main
+from pipelines.commands import main
 from recaption import copies
 from recaption.files import read_json, replacing, write_json, write_text
 from recaption.spans import spans

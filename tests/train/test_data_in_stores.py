@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra train")
 
-from pipelines.__main__ import main as pipelines  # noqa: E402
+from pipelines.commands import main as pipelines  # noqa: E402
 from recaption import copies  # noqa: E402
 from recaption.spans import Spans  # noqa: E402
 from recaption.store_clients import StoreError  # noqa: E402

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from filters.rule import RecipeError
-from pipelines.__main__ import main
+from pipelines.commands import main
 from recaption.choice import choose_all
 from recaption.choosing import Choose
 from recaption.filter_run import FilterRun

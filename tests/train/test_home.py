@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra train")
 pytest.importorskip("tensorboard", reason="needs the extra train")
 
-from pipelines.__main__ import main as pipelines  # noqa: E402
+from pipelines.commands import main as pipelines  # noqa: E402
 from pipelines.store_lock import held  # noqa: E402
 from recaption.copies import root  # noqa: E402
 from recaption.files import read_json  # noqa: E402

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from filters.rule import RecipeError
 from recaption.files import read_json, write_json
+from recaption.workers import end_with_parent
 from train.experiments.evidence.grid import slug
 from train.experiments.evidence.plan import Command
 
@@ -49,7 +50,7 @@ def execute(commands: Sequence[Command], out: Path, workers: int, say: Say) -> N
         say(f"{len(done):,} of {len(commands):,} commands have ended before")
     running: dict[Future[float], Command] = {}
     os.environ["OMP_NUM_THREADS"] = "1"  # of the workers, before they load torch
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), end_with_parent) as pool:
         while waiting or running:
             for command in _ready(waiting, done)[: workers - len(running)]:
                 waiting.remove(command)

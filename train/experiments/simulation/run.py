@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from filters.rule import RecipeError
 from recaption.files import replacing, write_json
+from recaption.workers import end_with_parent
 from train.experiments.simulation.pairs import matmul_dtype
 from train.experiments.simulation.setting import Setting
 from train.experiments.simulation.stopping import LONGER
@@ -158,10 +159,14 @@ def _run(jobs: list[Job], device: str) -> Iterable[Outcome]:
     with ProcessPoolExecutor(
         min(cores or 1, len(jobs)),
         multiprocessing.get_context("spawn"),
-        torch.set_num_threads,
-        (1,),
+        _start_worker,
     ) as pool:
         yield from pool.map(Job.__call__, jobs)
+
+
+def _start_worker() -> None:
+    torch.set_num_threads(1)
+    end_with_parent()
 
 
 def _write_table(rows: list[dict[str, Any]], path: Path) -> None:
