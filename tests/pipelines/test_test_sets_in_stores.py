@@ -64,7 +64,9 @@ def test_indexes_are_looked_in_and_audited_as_in_a_folder(home: Path, store: Sto
     assert read_json(home / "out" / "manifest.json")["dropped"] == {"pdq_distance.test_image": 3}
     assert ours["recall"] == theirs["recall"]
     assert ours["verdict"] == theirs["verdict"]
-    assert (store / "out" / "audit" / "index.html").is_file()
+    for page in ("audit", "report"):
+        pages = [(place / "out" / page / "index.html").read_bytes() for place in (store, home)]
+        assert pages[0].count(b"data:image/") == pages[1].count(b"data:image/") > 0
 
 
 def test_an_index_is_the_same_bytes_and_comes_over_once(
