@@ -124,7 +124,8 @@ def scatter(points: Sequence[Spec], name: str) -> markupsafe.Markup:
     axis = {"axis": None, "scale": {"zero": False, "nice": False}, "type": "quantitative"}
     encoding: Spec = {"x": {"field": "x", **axis}, "y": {"field": "y", **axis}}
     if points and "label" in points[0]:
-        encoding["color"] = {"field": "label", "type": "nominal", "title": None}
+        legend = {"orient": "bottom", "columns": 5, "title": None}
+        encoding["color"] = {"field": "label", "type": "nominal", "legend": legend}
     else:
         tints = [f"rgb{rgb}" for rgb in COLOURS.values()]
         looks = (("color", "colour", COLOURS, tints), ("shape", "shape", SHAPES, [*_MARKS]))

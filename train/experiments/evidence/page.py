@@ -126,7 +126,7 @@ def _captions(told: Told, one: Mapping[str, Any]) -> Told:
     return {
         "cell": judge.title(told, one["cell"]),
         "figures": {
-            name: number(value, 1 if name == "AUC" else 100)
+            name: number(value.within(0, 1), 1 if name == "AUC" else 100)
             for name, value in one.items()
             if isinstance(value, Figure)
         },
