@@ -123,7 +123,7 @@ def _add_recaption(jobs: Any) -> None:
         "Write, score and choose captions, as python -m recaption does after train, on the workers "
         "of a Beam runner. Its options follow after --."
     )
-    add_from(job, here)
+    add_from(job)
     job.add_argument("--recipe", default="small", metavar="NAME", help="as of python -m recaption")
     job.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change it")
     for name in ("captioner", "scorer", "device"):
@@ -173,7 +173,7 @@ def _add_template(jobs: Any) -> None:
         metavar="NAME:TAG",
         help="what they run in; recaption in NAME:TAG-gpu, which has torch",
     )
-    job.add_argument("--output", required=True, type=here, metavar="DIR", help="where they go")
+    job.add_argument("--output", required=True, type=place, metavar="DIR", help="where they go")
 
 
 def _add_takedown(jobs: Any) -> None:
@@ -184,7 +184,7 @@ def _add_takedown(jobs: Any) -> None:
     )
     job.add_argument(
         "--uids",
-        type=here,
+        type=place,
         metavar="FILE",
         help="one a line, parquet with a column uid, or .npy in DataComp's format",
     )

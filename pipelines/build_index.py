@@ -29,7 +29,8 @@ from pipelines.manifest import code_version
 from pipelines.sources import Part, find_images
 from pipelines.storage import ipc_writer
 from recaption.embedding import encoder
-from recaption.files import replacing, write_json
+from recaption.files import put_folder, replacing, write_json
+from recaption.stores import working
 
 _NAMED = 5
 
@@ -169,7 +170,7 @@ def _write(
     } | made
     told = [about, entries["sha256"].to_pylist()]
     about["digest"] = hashlib.sha256(json.dumps(told).encode()).hexdigest()
-    folder = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+    folder = working(output.with_name(f".{output.name}.{os.getpid()}.tmp"))
     try:
         with ipc_writer(folder / "images.arrow", SCHEMA) as sink:
             sink.write_batch(entries)
@@ -186,7 +187,7 @@ def _write(
         if made["embedding"]:
             _write_vectors(folder / BUCKETS, vectors, made["embedding"]["clusters"])
         write_json(folder / NAME, about)
-        folder.replace(output)
+        put_folder(folder, output, NAME)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return about

@@ -22,6 +22,7 @@ from pipelines.options import add_recipe
 from pipelines.plan import count_partitions, read_recipe
 from pipelines.rows import Rows, read_rows
 from pipelines.volumes import Corpus, fit_heaps, measure_volumes
+from recaption.command_line import place
 
 _TOKENS = 11.0
 """Of LAION-400M's captions, on average; see tests/bench/corpus.py."""
@@ -67,7 +68,7 @@ def add_cost(jobs: Any) -> None:
     ):
         job.add_argument(f"--{name}", type=_number, default=default, metavar="N", help=what)
     job.add_argument(
-        "--constants", type=Path, metavar="FILE", help="measured on your machine (default: ours)"
+        "--constants", type=place, metavar="FILE", help="measured on your machine (default: ours)"
     )
     job.add_argument("--json", action="store_true", help="print JSON")
 

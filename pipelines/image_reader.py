@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from pipelines.inputs import Shard
 from pipelines.rows import mapped, read_image_column, read_json
 from pipelines.tars import read_members, samples
-from recaption.stores import Spans, StorePath
+from recaption.spans import Spans
+from recaption.stores import StorePath
 
 
 def read_fields(shard: Shard) -> dict[str, dict[str, Any]]:

@@ -26,6 +26,7 @@ from pipelines.hashes import BITS, VERSION, packed
 from pipelines.storage import read_ipc
 from recaption.embedding import digest
 from recaption.files import read_json
+from recaption.stores import shared_folder
 
 FORMAT = 1
 NAME = "index.json"
@@ -78,6 +79,7 @@ class TestIndex:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.about = _about(path)
+        path = shared_folder(path, NAME)
         self.entries = pa.Table.from_batches(read_ipc(path / "images.arrow"), SCHEMA)
         self._hashes = {kind: hamming.Index(path / kind) for kind in BITS}
         self._of_hash = {kind: _load(path / kind / "entries.npy") for kind in BITS}

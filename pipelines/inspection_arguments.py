@@ -3,7 +3,7 @@
 from typing import Any
 
 from pipelines.options import add_from, add_recipe, add_workers, positive, whole
-from recaption.command_line import here, named_here, place
+from recaption.command_line import place
 
 
 def add_inspections(jobs: Any) -> None:
@@ -70,14 +70,15 @@ def _add_index(jobs: Any) -> None:
     source = job.add_mutually_exclusive_group(required=True)
     source.add_argument(
         "--images",
-        type=named_here,
         metavar="PATH",
         help="a folder of image files, or shards with images",
     )
     source.add_argument(
-        "--merge", type=here, nargs="+", metavar="INDEX", help="make one of several indexes"
+        "--merge", type=place, nargs="+", metavar="INDEX", help="make one of several indexes"
     )
-    job.add_argument("--output", "--out", required=True, type=here, metavar="DIR", help="the index")
+    job.add_argument(
+        "--output", "--out", required=True, type=place, metavar="DIR", help="the index"
+    )
     job.add_argument("--name", help="of the test set (default: the last part of the path)")
     job.add_argument(
         "--upright-only",
@@ -96,10 +97,10 @@ def _add_audit(jobs: Any) -> None:
         "Copy a sample of the test images in many ways, plant the copies among the corpus's own "
         "images, and state how many the run's rules find, and how many other images they match."
     )
-    add_from(job, here)
+    add_from(job)
     job.add_argument(
         "--against",
-        type=here,
+        type=place,
         nargs="+",
         default=[],
         metavar="INDEX",
@@ -107,7 +108,6 @@ def _add_audit(jobs: Any) -> None:
     )
     job.add_argument(
         "--images",
-        type=named_here,
         nargs="+",
         default=[],
         metavar="PATH",
@@ -115,7 +115,6 @@ def _add_audit(jobs: Any) -> None:
     )
     job.add_argument(
         "--different",
-        type=named_here,
         metavar="PATH",
         help="images, in files or shards, of which you know that they are no test images",
     )
@@ -129,6 +128,6 @@ def _add_audit(jobs: Any) -> None:
         )
     job.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     job.add_argument(
-        "--output", type=here, metavar="DIR", help="where it goes (default: audit, in --from)"
+        "--output", type=place, metavar="DIR", help="where it goes (default: audit, in --from)"
     )
     add_workers(job)

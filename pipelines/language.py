@@ -9,6 +9,7 @@ NumPy 2 and comes without a model.  How far the labels are to be trusted: see `f
 import functools
 import hashlib
 import importlib.util
+import os
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from filters.rule import RecipeError
+from recaption.stores import to_path
 
 MAX_CHARS = 2000
 """The model reads no more of a caption; LAION's crawler too cuts alt-texts at 2,000 characters.
@@ -48,7 +50,7 @@ class Identifier:
             RecipeError: It is missing or no language model, or fasttext-predict is overwritten.
         """
         _check_packages()
-        path = Path(model) if model else _bundled()
+        path = to_path(model) if model else _bundled()
         self._predict = _load(path)
         self.model_digest = hashlib.sha256(path.read_bytes()).hexdigest()
         """SHA-256, in hex, of the model file."""
@@ -125,7 +127,7 @@ def _load(path: Path) -> Any:
             f"{rule}, which has {size:,} bytes instead of {published:,}; download it again"
         )
     try:
-        predict = fasttext.load_model(str(path)).f.predict
+        predict = fasttext.load_model(os.fspath(path)).f.predict
         predict("a\n", 1, 0.0, "strict")
     except (ValueError, MemoryError) as error:
         raise RecipeError(

@@ -25,7 +25,7 @@ from pipelines.inputs import InputError, Shard
 from pipelines.measure import columns_path
 from pipelines.schema import NEAREST
 from pipelines.test_sets import read_images
-from recaption.stores import readable
+from recaption.stores import readable, to_path
 
 _SIDE_PX = 160
 _MOST_BYTES = 6_000
@@ -107,7 +107,7 @@ def _add_test_images(rows: Iterable[Row], recipe: Recipe) -> None:
     found: dict[str, bytes] = {}
     for path in recipe.test_sets.indexes:
         with suppress(OSError, InputError, RecipeError):  # gone since
-            found |= read_images(open_index(Path(path)), wanted)
+            found |= read_images(open_index(to_path(path)), wanted)
     for name, matched in wanted.items():
         picture = thumbnail(found[name], recipe.images.max_pixels) if name in found else None
         for row in matched:

@@ -18,9 +18,9 @@ from pipelines.options import names_runner
 from pipelines.plan import Plan
 from pipelines.shard_table import write_shard_table
 from pipelines.store_lock import held
-from pipelines.unfinished import ANY, STATE, Wish, is_complete, prepare, remove
+from pipelines.unfinished import ANY, STATE, Wish, is_complete, prepare
 from recaption.choice import STATISTICS, account
-from recaption.files import read_json, write_json
+from recaption.files import read_json, remove, write_json
 from recaption.filter_run import FilterRun
 from recaption.manifest import NAME, ManifestError, read_manifest
 from recaption.settings import Settings

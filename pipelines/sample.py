@@ -36,6 +36,8 @@ from pipelines.noise import (
 from pipelines.photographs import Photograph
 from pipelines.scene import render
 from pipelines.shards import add_sample, write_stats
+from recaption.files import put_folder
+from recaption.stores import StorePath
 
 UNSAFE_ABOVE = 0.9
 EXTENSION_SHARES = {"jpg": 0.92, "webp": 0.05, "png": 0.03}
@@ -83,14 +85,15 @@ def write_sample(
     if _holds_sample(output, parameters):
         return count_noise(rows, mixture)
     output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as temporary:
+    beside = None if isinstance(output, StorePath) else output.parent
+    with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=beside) as temporary:
         unfinished = Path(temporary) / output.name
         unfinished.mkdir()
         plan = plan_rows(rows, seed, mixture)
         for shard, start in enumerate(range(0, rows, rows_per_shard)):
             _write_shard(unfinished, shard, plan[start : start + rows_per_shard])
         (unfinished / RECORD).write_text(json.dumps(parameters) + "\n")
-        unfinished.rename(output)
+        put_folder(unfinished, output, RECORD)
     return count_noise(rows, mixture)
 
 

@@ -5,13 +5,13 @@ from typing import Any
 
 from pipelines.mixture import Mixture
 from pipelines.photographs import open_album
-from recaption.command_line import here
+from recaption.command_line import here, place
 
 
 def add_sample(jobs: Any) -> None:
     """Add the job `sample`."""
     job = jobs.add_parser("sample", help="make a small corpus with the noise of a real one")
-    job.add_argument("--output", required=True, type=here, metavar="DIR", help="where it goes")
+    job.add_argument("--output", required=True, type=place, metavar="DIR", help="where it goes")
     job.add_argument(
         "--rows", type=int, metavar="N", help="default: 6000, or all pictures that there are"
     )

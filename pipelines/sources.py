@@ -8,6 +8,7 @@ from typing import Protocol
 from pipelines.inputs import InputError, Shard, find_shards
 from pipelines.rows import read_rows
 from pipelines.schema import IMAGE_EXTENSIONS
+from recaption.stores import StorePath, to_path
 
 _FILES_AT_ONCE = 256
 
@@ -74,8 +75,8 @@ def find_images(source: str, skip: Path) -> Sequence[Part]:
     Raises:
         InputError: There is no image.
     """
-    root = Path(source).absolute()
-    files = [path for path in root.rglob("*") if path.is_file()] if root.is_dir() else []
+    root = to_path(source).absolute()
+    files = _below(root) if root.is_dir() else []
     images = sorted(p for p in files if p.suffix.lower()[1:] in IMAGE_EXTENSIONS)
     if images and any(path.suffix == ".tar" for path in files):
         raise InputError(
@@ -97,3 +98,9 @@ def find_images(source: str, skip: Path) -> Sequence[Part]:
             "images, or a folder of image files"
         )
     return [ShardImages(root, shard) for shard in shards]
+
+
+def _below(root: Path) -> list[Path]:
+    if isinstance(root, StorePath):
+        return list(root.below())
+    return [path for path in root.rglob("*") if path.is_file()]

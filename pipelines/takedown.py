@@ -39,11 +39,10 @@ from pipelines.takedown_list import (
 )
 from pipelines.takedown_lookups import put_lookups, rewrite_lookups
 from pipelines.takedown_shards import has_shards, rewrite_shard, with_digests
-from pipelines.unfinished import sweep
 from pipelines.write import describe_shards, write_pages
 from recaption.captions import captions_path, read_provenance
 from recaption.choice import STATISTICS
-from recaption.files import read_json, write_json, write_text
+from recaption.files import read_json, sweep, write_json, write_text
 from recaption.manifest import UNFINISHED, ManifestError, read_manifest, stored_manifest
 from recaption.statistics import Tally
 

@@ -1,7 +1,6 @@
 """Look for training images in the indexes of test sets."""
 
 from collections.abc import Collection
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from filters.rule import RecipeError
 from pipelines.hashes import BITS, MIN_QUALITY, packed
 from pipelines.index import TestIndex, describe, open_index
 from pipelines.sources import find_images
-from recaption.stores import StorePath, to_path
+from recaption.stores import to_path
 
 _COMPARABLE = ("digest", "size_px", "mean", "std")
 
@@ -25,7 +24,7 @@ def open_indexes(recipe: Recipe) -> list[TestIndex]:
     Raises:
         RecipeError: One is no index, or of another version.
     """
-    return [open_index(Path(path)) for path in recipe.test_sets.indexes]
+    return [open_index(to_path(path)) for path in recipe.test_sets.indexes]
 
 
 def check_indexes(recipe: Recipe) -> None:
@@ -34,9 +33,6 @@ def check_indexes(recipe: Recipe) -> None:
     Raises:
         RecipeError: One is no index, or of another version, or lacks the recipe's embeddings.
     """
-    for path in recipe.test_sets.indexes:
-        if isinstance(to_path(path), StorePath):
-            raise RecipeError(f"test_sets.indexes must be on this machine, got {path}; copy it")
     made = describe(recipe.embedding) if recipe.embedding.model else None
     for index in open_indexes(recipe):
         found = index.about["embedding"]

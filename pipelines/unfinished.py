@@ -1,7 +1,6 @@
 """Go on with an unfinished run, or make way for another; an output folder holds one."""
 
 import logging
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,8 @@ from pipelines.crawl import ExtractPlan
 from pipelines.inputs import InputError
 from pipelines.plan import Plan
 from pipelines.unchanged import changed
-from recaption.files import read_json, write_json
+from recaption.files import read_json, remove, sweep, write_json
 from recaption.manifest import NAME, ManifestError
-from recaption.stores import StorePath
 
 STATE = "run.json"
 """What a complete run is known by."""
@@ -129,20 +127,3 @@ def _read_changed_again(plan: Plan | ExtractPlan, before: dict[str, Any]) -> Non
         (done / "Read" / f"{name}.json").unlink(missing_ok=True)
         for channel in channels.glob("*"):
             (channel / "Read" / f"{name}.arrow").unlink(missing_ok=True)
-
-
-def sweep(*folders: Path) -> None:
-    """Remove what processes that were killed had begun to write."""
-    for folder in folders:
-        for path in folder.rglob(".*.tmp"):
-            path.unlink(missing_ok=True)
-
-
-def remove(path: Path) -> None:
-    """Remove a file or a folder, if it is there."""
-    if isinstance(path, StorePath):
-        path.remove()
-    elif path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

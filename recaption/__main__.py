@@ -19,6 +19,7 @@ from recaption.filter_run import FilterRun, Shard
 from recaption.opening import MODELS, captioner_of, scorer_of
 from recaption.settings import Settings, read_settings
 from recaption.shards import generate_shard, score_shard
+from recaption.store_clients import StoreError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run = FilterRun(getattr(options, "from"))
         for verb in _RUN if options.verb == "run" else (options.verb,):
             _DO[verb](run, settings, options)
-    except (RecipeError, OSError) as error:
+    except (RecipeError, StoreError, OSError) as error:
         sys.stderr.write(f"altmill: {error}\n")
         return 2
     except KeyboardInterrupt:

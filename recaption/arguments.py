@@ -5,7 +5,7 @@ import os
 import re
 from typing import Any
 
-from recaption.command_line import Parser, here
+from recaption.command_line import Parser, place
 
 _EXAMPLES = """\
 examples:
@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
     for verb in (run, train):
         verb.add_argument(
             "--clean",
-            type=here,
+            type=place,
             metavar="DIR",
             help="a filter run's output over a small clean set, S_h (default: what --from kept)",
         )
@@ -78,7 +78,7 @@ def parser() -> argparse.ArgumentParser:
 def _verb(verbs: Any, name: str, summary: str) -> argparse.ArgumentParser:
     verb: argparse.ArgumentParser = verbs.add_parser(name, help=summary)
     verb.add_argument(
-        "--from", required=True, type=here, metavar="DIR", help="the output of a filter run"
+        "--from", required=True, type=place, metavar="DIR", help="the output of a filter run"
     )
     verb.add_argument(
         "--recipe",

@@ -140,6 +140,11 @@ def _opened(
         from recaption.server import ServerCaptioner
 
         return ServerCaptioner(name, decode, server or Server())
+    if kind == "hf" and "://" in rest:
+        raise RecipeError(
+            f"a model of transformers must be a folder of this machine or a hub id, got {name}; "
+            "copy it"
+        )
     check_installed("captioner", "name a server, openai:URL#MODEL")
     if kind == "hf":
         from recaption.hub import HubCaptioner

@@ -30,9 +30,3 @@ def here(text: str) -> Path:
     if isinstance(path, StorePath):
         raise argparse.ArgumentTypeError(f"must be on this machine, got {text}; copy it")
     return path
-
-
-def named_here(text: str) -> str:
-    """Read what names files of this machine, which may be a pattern."""
-    here(text)
-    return text

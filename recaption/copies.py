@@ -11,8 +11,8 @@ import stat
 import tempfile
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +29,9 @@ _KEPT = 8
 _FORGOTTEN_S = 86_400.0
 _CHUNK_BYTES = 16 << 20
 _SETTLING_S = 60.0
-"""A process needs less to make its folder and hold it."""
+"""A process needs less to make its folder, or open a copy, and hold it."""
+_DIGITS = 2
+"""Of a copy's name, that its lock is called by: copies share 256 locks, which stay."""
 
 
 def root() -> Path:
@@ -83,23 +85,69 @@ class Copies:
         return copy
 
 
+class Lent:
+    """An object's copy, open for reading; processes of this machine have one together.
+
+    It goes with the last of them that closes it; a killed one's, when another copy is made.
+    """
+
+    def __init__(self, path: "StorePath") -> None:
+        folder = root() / "lent"
+        folder.mkdir(exist_ok=True)
+        self._copy = folder / f"{_state_of(path)}.copy"
+        with self._alone():
+            if not self._copy.exists():
+                _sweep(folder.glob("*.copy"))
+                part = copies(os.getpid()).new(path)
+                fetch(path, part)
+                part.replace(self._copy)
+            os.utime(self._copy)  # that nobody sweeps it
+            self._file = os.open(self._copy, os.O_RDONLY)
+            fcntl.flock(self._file, fcntl.LOCK_SH)
+
+    def fileno(self) -> int:
+        """Return its descriptor."""
+        return self._file
+
+    def close(self) -> None:
+        """Close it."""
+        with self._alone():
+            with suppress(BlockingIOError):  # another has it open
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._copy.unlink(missing_ok=True)
+            os.close(self._file)
+
+    def _alone(self) -> "AbstractContextManager[None]":
+        return _locked(self._copy.with_name(f"{self._copy.name[:_DIGITS]}.lock"))
+
+
 def fetch(path: "StorePath", to: Path) -> None:
-    """Copy an object to a file."""
-    with telling(path), path.open_here() as source, to.open("wb") as file:
-        shutil.copyfileobj(source, file, _CHUNK_BYTES)
+    """Copy an object to a file.
+
+    Raises:
+        FileNotFoundError: It is not there.
+        StoreError: It changes meanwhile, the store refuses, or there is no room here.
+    """
+    try:
+        with telling(path), path.open_here() as source, to.open("wb") as file:
+            shutil.copyfileobj(source, file, _CHUNK_BYTES)
+    except FileNotFoundError:
+        raise
+    except OSError as error:  # a disk that is full is no damage of the object
+        raise StoreError(
+            f"{to.parent} must have room for a copy of {path}, got: {error.strerror}; make room, "
+            "or set TMPDIR to another folder"
+        ) from None
     if to.stat().st_size != (size := path.stat().st_size):
         raise StoreError(f"{path} must not change while it is read, got another size, {size:,}")
 
 
 def share(path: "StorePath", digests: Path) -> Path:
     """Return a copy that all processes of this machine share; see `stores.shared`."""
-    told = path.stat()
-    state = f"{path} {told.st_size} {told.st_mtime_ns}"
     folder = root() / "shared"
     folder.mkdir(exist_ok=True)
-    copy = folder / f"{hashlib.sha256(state.encode()).hexdigest()[:32]}.copy"
-    with copy.with_suffix(".lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    copy = folder / f"{_state_of(path)}.copy"
+    with _locked(copy.with_suffix(".lock")):
         if not copy.exists():
             _forget(folder)
             part = copy.with_suffix(".part")
@@ -108,6 +156,38 @@ def share(path: "StorePath", digests: Path) -> Path:
             part.replace(copy)
         os.utime(copy)
     return copy
+
+
+def share_folder(path: "StorePath", told_by: str) -> Path:
+    """Return a copy of a folder that all processes share; see `stores.shared_folder`."""
+    every = root() / "folders"
+    every.mkdir(exist_ok=True)
+    copy = every / _state_of(path / told_by)
+    with _locked(copy.with_suffix(".lock")):
+        if not copy.exists():
+            _forget(every)
+            part = copies(os.getpid()).new(path)
+            for file in path.below():
+                to = part / file.relative_to(path)
+                to.parent.mkdir(parents=True, exist_ok=True)
+                fetch(file, to)
+            part.replace(copy)
+        os.utime(copy)
+    return copy
+
+
+def _state_of(path: "StorePath") -> str:
+    """Return 32 hexadecimal digits for an object as it is now."""
+    told = path.stat()
+    state = f"{path} {told.st_size} {told.st_mtime_ns}"
+    return hashlib.sha256(state.encode()).hexdigest()[:32]
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _check_digest(path: "StorePath", copy: Path, digests: Path) -> None:
@@ -125,7 +205,14 @@ def _forget(folder: Path) -> None:
     for path in folder.iterdir():
         with suppress(FileNotFoundError):
             if time.time() - path.stat().st_mtime > _FORGOTTEN_S:
-                path.unlink()
+                _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 @cache
@@ -139,15 +226,15 @@ def _remove_own(process: int, folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _sweep(folders: Iterable[Path]) -> None:
-    """Remove what killed processes left: nobody holds their folders."""
-    for folder in folders:
+def _sweep(paths: Iterable[Path]) -> None:
+    """Remove what killed processes left: nobody holds their folders and copies."""
+    for path in paths:
         with suppress(OSError):
-            if time.time() - folder.stat().st_mtime < _SETTLING_S:
+            if time.time() - path.stat().st_mtime < _SETTLING_S:
                 continue
-            held = os.open(folder, os.O_RDONLY)
+            held = os.open(path, os.O_RDONLY)
             try:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder)
+                _remove(path)
             finally:
                 os.close(held)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import uuid
 from collections.abc import Iterator
@@ -35,6 +36,21 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def put_folder(folder: Path, place: Path, last: str) -> None:
+    """Move a folder of this machine to its place; in a store one file of it is the last one there.
+
+    Args:
+        folder: The folder; one that is for a store stays here, too.
+        place: Where to: nothing, or an empty folder.
+        last: The file's name, by which a folder is known to be whole.
+    """
+    if not isinstance(place, StorePath):
+        folder.replace(place)
+        return
+    for part in sorted(folder.iterdir(), key=lambda part: part.name == last):
+        (place / part.name).put_tree(part)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write text as UTF-8; what is no Unicode, of a path, is escaped as in JSON."""
     with replacing(path) as temporary:
@@ -49,6 +65,23 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read what `write_json` wrote."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def sweep(*folders: Path) -> None:
+    """Remove what processes that were killed had begun to write."""
+    for folder in folders:
+        for path in folder.rglob(".*.tmp"):
+            path.unlink(missing_ok=True)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if isinstance(path, StorePath):
+        path.remove()
+    elif path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def read_recipe_text(package: str, name: str) -> str:

@@ -1,6 +1,5 @@
 """Open the captioner and the scorer of a run, and put them on record."""
 
-from pathlib import Path
 from typing import Any
 
 from recaption.captioner import Captioner, Scorer, open_captioner, open_scorer
@@ -9,6 +8,7 @@ from recaption.files import read_json
 from recaption.filter_run import FilterRun
 from recaption.settings import Settings
 from recaption.shards import digest_of
+from recaption.stores import to_path
 
 MODELS = "recaption"
 """The folder of an output that models are trained in."""
@@ -45,5 +45,5 @@ def scorer_of(run: FilterRun, name: str, device: str) -> Scorer:
 
 def _calibration(name: str) -> Any:
     """Return what a filter that was trained here is calibrated to."""
-    path = Path(name.partition(":")[2]) / "calibration.json"
+    path = to_path(name.partition(":")[2]) / "calibration.json"
     return read_json(path) if path.is_file() else None

@@ -1,7 +1,6 @@
 """Keep what is done of a shard, so that a killed run goes on from there."""
 
 import hashlib
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from recaption.captions import write_table
+from recaption.files import remove
 
 GROUP = 512
 """Images between two saves: what a killed run loses at most."""
@@ -45,4 +45,4 @@ class Parts:
 
     def remove(self) -> None:
         """Remove the files."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        remove(self._folder)

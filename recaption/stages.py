@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from filters.rule import RecipeError
 from recaption.blip import Blip
 from recaption.feed import Feed, Texts, autocast
+from recaption.files import replacing
 from recaption.learning import Pretrain, Stage
 from recaption.losses import (
     Teacher,
@@ -228,12 +229,10 @@ class _Progress:
             "told": self.told,
             "slow": self.slow.state_dict() if self.slow and unfinished else None,
         }
-        part = self.file.with_suffix(".part")
-        with part.open("wb") as file:
+        with replacing(self.file) as part, part.open("wb") as file:
             torch.save(stored, file)
             file.flush()
             os.fsync(file.fileno())
-        part.replace(self.file)
 
     def _begin(self, step: int) -> None:
         self.first, self.pairs, self.since = step, 0, time.monotonic()
@@ -275,8 +274,9 @@ def _seed(seed: int, section: str, step: int) -> int:
 
 
 def _read(file: Path) -> dict[str, Any]:
+    here = os.fspath(file)
     try:
-        stored = torch.load(file, map_location="cpu", weights_only=True)
+        stored = torch.load(here, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and pickle raise all kinds
         told = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise RecipeError(

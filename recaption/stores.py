@@ -19,7 +19,7 @@ import stat
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from io import UnsupportedOperation
+from io import FileIO, UnsupportedOperation
 from pathlib import Path, PosixPath
 from typing import Any, NoReturn
 from uuid import uuid4
@@ -27,7 +27,7 @@ from uuid import uuid4
 import pyarrow as pa
 from pyarrow import fs
 
-from recaption.copies import copies, root, share
+from recaption.copies import Lent, copies, root, share, share_folder
 from recaption.store_clients import CLIENTS, StoreError, file_system, telling
 
 _SENT_AT_ONCE = 8
@@ -183,18 +183,6 @@ class StorePath(PosixPath):
                 pass
 
 
-class Spans:
-    """The bytes of an object, of which slices are read alone."""
-
-    def __init__(self, path: StorePath) -> None:
-        self._path, self._file = path, path.open_here()
-
-    def __getitem__(self, span: slice) -> bytes:
-        with telling(self._path):
-            content: bytes = self._file.read_at(span.stop - span.start, span.start)
-        return content
-
-
 def to_path(text: str) -> Path:
     """Return the path that a text names, of this machine or of an object store.
 
@@ -216,6 +204,14 @@ def to_path(text: str) -> Path:
 def readable(path: Path) -> Any:
     """Return what Arrow reads a file from; of an object only what it needs comes over."""
     return path.open_here() if isinstance(path, StorePath) else path
+
+
+def lend(path: Path) -> FileIO | Lent:
+    """Open a file to read at any place; an object's copy is one for all processes of this machine.
+
+    It comes over once while any of them has it open.
+    """
+    return Lent(path) if isinstance(path, StorePath) else FileIO(path)
 
 
 def stat_all(paths: Sequence[Path]) -> list[os.stat_result]:
@@ -258,11 +254,26 @@ def shared(path: Path, digests: Path) -> Path:
     return share(path, digests) if isinstance(path, StorePath) else path
 
 
+def shared_folder(path: Path, told_by: str) -> Path:
+    """Return a folder for all processes of this machine to map files of: one of a store's copy.
+
+    Args:
+        path: The folder.
+        told_by: The name of a file in it that is another one when anything in it is.
+    """
+    return share_folder(path, told_by) if isinstance(path, StorePath) else path
+
+
 def scratch(folder: Path) -> Path:
     """Return where, on this machine, the work on a folder is done: in it, if it is here."""
     if not isinstance(folder, StorePath):
         return folder / "_work"
     return root() / "work" / hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+
+
+def working(path: Path) -> Path:
+    """Return where a file is kept that is good for this process alone: there, if that is here."""
+    return copies(os.getpid()).new(path) if isinstance(path, StorePath) else path
 
 
 @contextmanager

@@ -6,7 +6,6 @@ judges what it wrote itself lets its own errors pass (BLIP, arXiv:2201.12086, ta
 rejected, not 25 %).  All pairs are S = S_w and S_h together, as in Sun et al.'s theory.
 """
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,10 +18,12 @@ from numpy.typing import NDArray
 from recaption.blip import Blip, BlipConfig
 from recaption.calibration import calibrate
 from recaption.feed import Feed
+from recaption.files import sweep, write_json
 from recaption.judging import judge_own_and_wrong, written_loss
 from recaption.learning import Learning, Vocabulary, fingerprint
 from recaption.pairs import Corpus, Pair, read_corpus
 from recaption.stages import Say, Trainer, part_of
+from recaption.stores import to_path, working
 from recaption.text import scale_to_width
 from recaption.weights import Package, save_model
 from recaption.wordpiece import Tokenizer, count_words, train_wordpiece
@@ -63,7 +64,8 @@ def train(
             another run.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / PIXELS if settings.pixels_in_file else None
+    sweep(folder)
+    file = working(folder / PIXELS) if settings.pixels_in_file else None
     corpus = read_corpus(noisy, clean, settings.model.image_px, file)
     material = _prepare(settings, corpus, device)
     with torch.random.fork_rng():
@@ -91,8 +93,8 @@ def train(
         "losses": losses | {"held_out": {"lm": written}},
         "calibration": asdict(threshold),
     }
-    _write(folder / "filter" / CALIBRATION, report["calibration"])
-    _write(folder / REPORT, report)
+    write_json(folder / "filter" / CALIBRATION, report["calibration"])
+    write_json(folder / REPORT, report)
     return report
 
 
@@ -155,11 +157,5 @@ def _new(config: BlipConfig) -> Blip:
 def make_tokenizer(settings: Vocabulary, captions: Iterable[str], max_tokens: int) -> Tokenizer:
     """Read the vocabulary that is named, or learn one from captions."""
     if settings.path:
-        return Tokenizer.load(Path(settings.path), max_tokens)
+        return Tokenizer.load(to_path(settings.path), max_tokens)
     return Tokenizer(train_wordpiece(count_words(captions), settings.size), max_tokens)
-
-
-def _write(file: Path, content: Any) -> None:
-    part = file.with_suffix(".part")
-    part.write_text(json.dumps(content, indent=2) + "\n")
-    part.replace(file)

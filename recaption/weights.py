@@ -19,7 +19,9 @@ from safetensors.torch import load_file, save
 from filters.rule import RecipeError
 from recaption.blip import Blip
 from recaption.config import BlipConfig
+from recaption.files import replacing
 from recaption.pixels import CLIP_MEAN, CLIP_STD
+from recaption.stores import StorePath, to_path
 
 FORMAT = 1
 CONFIG, WEIGHTS, VOCABULARY = "config.json", "model.safetensors", "vocab.txt"
@@ -66,9 +68,8 @@ def save_model(folder: Path, package: Package) -> str:
         CONFIG: (json.dumps(config, indent=2) + "\n").encode(),
     }
     for name, content in contents.items():
-        part = folder / f"{name}.part"
-        part.write_bytes(content)
-        part.replace(folder / name)
+        with replacing(folder / name) as part:
+            part.write_bytes(content)
     return hashlib.sha256(weights).hexdigest()
 
 
@@ -80,7 +81,7 @@ def open_model(source: str) -> Package:
     Raises:
         RecipeError: There is no such model, or its weights are not what its config says.
     """
-    folder = Path(source)
+    folder = to_path(source)
     if not folder.is_dir():
         if not _HUB_ID.fullmatch(source):
             raise refused(source, "no such folder, and no hub id", "correct the path")
@@ -88,6 +89,8 @@ def open_model(source: str) -> Package:
     config = _read_config(folder)
     if "altmill" in config:
         return _load(folder, config)
+    if isinstance(folder, StorePath):
+        raise refused(source, f"{CONFIG} of another program", "copy it to this machine")
     if config.get("model_type") == "blip":
         return _published(source)
     found = config.get("model_type", "neither altmill nor model_type")

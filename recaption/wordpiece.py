@@ -24,6 +24,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import BertProcessing
 
 from filters.rule import RecipeError
+from recaption.files import replacing
 
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]", "[ENC]")
 FILE = "vocab.txt"
@@ -165,7 +166,8 @@ class Tokenizer:
 
     def save(self, folder: Path) -> None:
         """Write the vocabulary into `folder`, as BERT's vocab.txt."""
-        (folder / FILE).write_bytes(self._file())
+        with replacing(folder / FILE) as temporary:
+            temporary.write_bytes(self._file())
 
     @classmethod
     def load(cls, path: Path, max_tokens: int) -> "Tokenizer":

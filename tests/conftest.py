@@ -1,8 +1,9 @@
 """What all tests share; a sample corpus and a finished run over it are made once."""
 
+import itertools
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import settings
 from pipelines import local
 from pipelines.commands import main
 from pipelines.sample import write_sample
+from recaption import copies
 from recaption.stores import StorePath
 from tests import object_store
 
@@ -55,6 +57,24 @@ def store(store_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         patch.setattr(tempfile, "tempdir", str(scratch))
         local._pool.cache_clear()  # noqa: SLF001  # its processes have the environment of before
         yield StorePath("s3://bucket") / scratch.name
+
+
+@pytest.fixture
+def elsewhere(
+    store: StorePath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[], None]]:
+    """Return what makes this another machine: nothing that is here is known to it."""
+    del store
+    machines = itertools.count()
+
+    def move() -> None:
+        scratch = tmp_path / f"machine-{next(machines)}"
+        scratch.mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+        copies.copies.cache_clear()
+
+    yield move
+    copies.copies.cache_clear()
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from filters.rule import RecipeError
+from recaption.store_clients import StoreError
 from train.arguments import parser
 
 _NEEDED = ("safetensors", "tensorboard", "tokenizers", "torch")
@@ -19,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _check_installed()
         _DO[options.verb](options)
-    except (RecipeError, OSError) as error:
+    except (RecipeError, StoreError, OSError) as error:
         sys.stderr.write(f"altmill: {error}\n")
         return 2
     except KeyboardInterrupt:
@@ -78,7 +79,7 @@ def _search(options: argparse.Namespace) -> None:
     index = open_index(options.index)
     query = make_query(
         open_run(options.run, options.checkpoint, options.device),
-        images=[Path(image).read_bytes() for image in options.image],
+        images=[image.read_bytes() for image in options.image],
         texts=options.text,
         without=options.without_text,
     )

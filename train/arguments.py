@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from recaption.command_line import Parser, here
+from recaption.command_line import Parser, here, place
 
 _EXAMPLES = """\
 examples:
@@ -38,27 +38,32 @@ def parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument(
         "--out",
-        type=here,
+        type=place,
         metavar="DIR",
         help="where results go (default: evaluation, in RUN)",
     )
     embed = _of_run(verbs, "embed", "write the embeddings of pairs, as clip-retrieval does")
     _data(embed)
-    embed.add_argument("--out", required=True, type=here, metavar="DIR", help="where to")
+    embed.add_argument("--out", required=True, type=place, metavar="DIR", help="where to")
     search = _of_run(verbs, "search", "find images by texts and images together")
     search.add_argument(
-        "--index", required=True, type=here, metavar="DIR", help="what embed has written"
+        "--index", required=True, type=place, metavar="DIR", help="what embed has written"
     )
-    for name, what in (("--text", "words"), ("--image", "an image file")):
+    for name, what, read in (("--text", "words", str), ("--image", "an image file", place)):
         search.add_argument(
-            name, action="append", default=[], metavar=name[2:].upper(), help=f"{what} to add"
+            name,
+            action="append",
+            default=[],
+            type=read,
+            metavar=name[2:].upper(),
+            help=f"{what} to add",
         )
     search.add_argument(
         "--without-text", action="append", default=[], metavar="TEXT", help="words to subtract"
     )
     search.add_argument("--top", type=int, default=10, help="so many (default: %(default)s)")
     export = _of_run(verbs, "export", "write a run's model for others, with its card")
-    export.add_argument("--out", required=True, type=here, metavar="DIR", help="where to")
+    export.add_argument("--out", required=True, type=place, metavar="DIR", help="where to")
     _simulate(verbs)
     _evidence(verbs)
     return root
@@ -68,7 +73,7 @@ def _run(verbs: Any) -> None:
     verb = verbs.add_parser("run", help="train a model, or go on where a run stopped")
     verb.add_argument("recipe", metavar="RECIPE", help="small, align, vit-b16, or a TOML file")
     _data(verb)
-    verb.add_argument("--out", required=True, type=here, metavar="RUN", help="the run's folder")
+    verb.add_argument("--out", required=True, type=place, metavar="RUN", help="the run's folder")
     verb.add_argument(
         "--set",
         action="append",
@@ -135,7 +140,7 @@ def _evidence(verbs: Any) -> None:
 
 def _of_run(verbs: Any, name: str, summary: str) -> argparse.ArgumentParser:
     verb: argparse.ArgumentParser = verbs.add_parser(name, help=summary)
-    verb.add_argument("run", type=here, metavar="RUN", help="the folder of a run")
+    verb.add_argument("run", type=place, metavar="RUN", help="the folder of a run")
     verb.add_argument(
         "--checkpoint",
         default="best",
@@ -151,7 +156,7 @@ def _data(verb: argparse.ArgumentParser) -> None:
         "--data",
         action="append",
         required=True,
-        type=here,
+        type=place,
         metavar="DIR",
         help="a filter run's output, or shards; may be repeated",
     )

@@ -108,8 +108,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         RecipeError: It is no checkpoint, or of another format.
     """
+    here = os.fspath(path)
     try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
+        stored = torch.load(here, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and pickle raise all kinds
         raise RecipeError(
             f"a checkpoint must be one that training wrote, got {path}: {_reason(error)}; remove it"

@@ -22,6 +22,11 @@ class World:
         """Whether this is the process that writes and speaks."""
         return self.rank == 0
 
+    @property
+    def first_here(self) -> bool:
+        """Whether this is the first process of its machine."""
+        return os.environ.get("LOCAL_RANK", "0") == "0"
+
     def wait(self) -> None:
         """Wait until all processes are here."""
         if self.ranks > 1:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from recaption.stores import working
 from train.augment import chances
 from train.evaluation.embeddings import Part, write_embeddings
 from train.images import BadSampleError
@@ -25,7 +26,7 @@ def embed(opened: Opened, sources: Sequence[Path], out: Path) -> dict[str, int]:
     Raises:
         RecipeError: A source cannot be read.
     """
-    data = open_data(sources, opened.settings.captions, out / "index")
+    data = open_data(sources, opened.settings.captions, working(out / "index"))
     return write_embeddings(opened, _parts(data, opened.settings.seed), out)
 
 

@@ -16,6 +16,7 @@ from recaption.captions import (
     winners_of,
 )
 from recaption.filter_run import FilterRun
+from recaption.spans import spans
 from train.mixing import Captions
 from train.places import Places, Row, clean, size_of_images, values_of
 from train.sources import Shard, open_run
@@ -66,7 +67,7 @@ def _groups(shard: Shard, rows: int) -> tuple[list[int], list[int]]:
     """Return where groups of rows end, and what their images take in memory."""
     if not shard.image:
         return [rows], [0]
-    with pq.ParquetFile(shard.path) as file:
+    with pq.ParquetFile(spans(shard.path)) as file:
         numbers = range(file.num_row_groups)
         ends = np.cumsum([file.metadata.row_group(number).num_rows for number in numbers])
         return ends.tolist(), [size_of_images(file, number, shard.image) for number in numbers]

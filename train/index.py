@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from multiprocessing import get_context
@@ -146,7 +147,11 @@ def _tell(data: Data, sources: Sequence[Path]) -> None:
 
 def _digest(shard: Shard, captions: Captions, held_out_share: float) -> str:
     """Return what tells whether an index is of these files and captions."""
-    told = [(str(path), *_state(path)) for path in shard.files]
+    first, *others = shard.files
+    told = [(str(first), *_state(first))]
+    for path in others:
+        with suppress(FileNotFoundError):
+            told.append((str(path), *_identity(path)))
     asked = [asdict(captions), held_out_share]
     wanted = json.dumps([VERSION, told, asked, shard.image, shard.caption])
     return hashlib.sha256(wanted.encode()).hexdigest()
@@ -154,12 +159,16 @@ def _digest(shard: Shard, captions: Captions, held_out_share: float) -> str:
 
 def _state(path: Path) -> tuple[int, int]:
     try:
-        state = path.stat()
+        return _identity(path)
     except FileNotFoundError:
         raise RecipeError(
             f"{path} must still be there, as it was when it was filtered, got nothing; bring it "
             "back"
         ) from None
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    state = path.stat()
     return state.st_size, state.st_mtime_ns
 
 

@@ -58,6 +58,8 @@ class Loop:
     metrics: Metrics | None = None
     """Where metrics are written, by the first process."""
     validate: Validate | None = None
+    kept: Callable[[], None] | None = None
+    """Told of each checkpoint, in the first process."""
     guard: Guard = field(init=False)
 
     def __post_init__(self) -> None:
@@ -93,8 +95,8 @@ class Loop:
         differs = difference(before, self.settings.deciding() | dict(self.facts))
         if differs:
             raise RecipeError(
-                f"{self.checkpoints.folder.parent} must be new or hold a run of the same recipe, "
-                f"got one where {differs}; name another --out, or add --overwrite to begin anew"
+                "--out must name a new folder or hold a run of the same recipe, got one where "
+                f"{differs}; name another, or add --overwrite to begin anew"
             )
 
     def run(self, feed: Feed, begun: int) -> None:
@@ -200,6 +202,8 @@ class Loop:
                 "facts": dict(self.facts),
             }
             self.checkpoints.save(step, stored, score)
+            if self.kept:
+                self.kept()
 
 
 @dataclass(slots=True)

@@ -35,8 +35,12 @@ CURVES = {
 """The curves: a title and what they show."""
 
 
-def write_report(out: Path) -> Path:
+def write_report(out: Path, name: str = "") -> Path:
     """Write `report/index.html` of a run, and return its path.
+
+    Args:
+        out: The run's folder.
+        name: What it is called; empty: its path.
 
     Raises:
         RecipeError: There is no run.
@@ -50,7 +54,7 @@ def write_report(out: Path) -> Path:
     ]
     story = read_json(out / RUN)
     page = _template().render(
-        output=str(out),
+        output=name or str(out),
         story=story,
         told=json.dumps(story, indent=1),
         last=steps[-1] if steps else None,

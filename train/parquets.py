@@ -7,6 +7,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from filters.rule import RecipeError
+from recaption.spans import spans
 from train.mixing import Captions
 from train.places import Places, Row, clean, size_of_images, values_of
 from train.sources import Shard
@@ -19,7 +20,7 @@ def list_parquet(shard: Shard, captions: Captions) -> Places:
         RecipeError: There is no column of a kind of caption that is wanted.
     """
     places, first = Places(), 0
-    with pq.ParquetFile(shard.path) as file:
+    with pq.ParquetFile(spans(shard.path)) as file:
         texts = [_column(shard, name, file.schema_arrow.names) for name in captions.names]
         wanted = sorted({name for name in (*texts, shard.key, shard.status) if name})
         for number in range(file.num_row_groups):

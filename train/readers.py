@@ -7,6 +7,8 @@ from typing import Any, NamedTuple, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from recaption.spans import Spans, spans
+from recaption.stores import StorePath, lend
 from train.images import BadSampleError
 from train.index import Unit
 
@@ -33,8 +35,9 @@ class _Images(Protocol):
 class UnitReader:
     """The samples of a unit; its shard is opened, and checked to be as indexed, when it must be."""
 
-    def __init__(self, unit: Unit) -> None:
-        self._unit = unit
+    def __init__(self, unit: Unit, *, few: bool = False) -> None:
+        """Take a unit; of a tar in an object store, `few` samples come over alone."""
+        self._unit, self._few = unit, few
         self._lock = threading.Lock()
         self._opened: _Images | BadSampleError | None = None
         self._columns: list[pa.Array] = []
@@ -74,7 +77,7 @@ class UnitReader:
             table = file.read_row_group(self._unit.index_group, use_threads=False)
         self._columns = [column.combine_chunks() for column in table.columns]
         try:
-            return _RowGroup(self._unit) if self._unit.shard.image else _Tar(self._unit)
+            return self._images()
         except FileNotFoundError:
             return BadSampleError("shard_missing")
         except (OSError, pa.ArrowException):
@@ -82,8 +85,18 @@ class UnitReader:
         except BadSampleError as bad:
             return bad
 
+    def _images(self) -> _Images:
+        path = self._unit.shard.path
+        if self._unit.shard.image:
+            return _RowGroup(self._unit)
+        if self._few and isinstance(path, StorePath):
+            return _Far(path, self._unit)
+        return _Tar(self._unit)
 
-def _check(state: os.stat_result, unit: Unit) -> None:
+
+def _check(unit: Unit) -> None:
+    """Check that a shard, which is open, is the one that was indexed."""
+    state = unit.shard.path.stat()
     if (state.st_size, state.st_mtime_ns) != unit.state:
         raise BadSampleError("shard_changed")
 
@@ -92,26 +105,40 @@ class _Tar:
     """Reads, and does not map: a mapped file that is cut short would end the process."""
 
     def __init__(self, unit: Unit) -> None:
-        self._file = os.open(unit.shard.path, os.O_RDONLY)
+        self._file = lend(unit.shard.path)
         try:
-            _check(os.fstat(self._file), unit)
-        except BadSampleError:
+            _check(unit)
+        except BaseException:
             self.close()
             raise
 
     def read(self, at: int, size: int) -> bytes:
-        return os.pread(self._file, size, at)
+        return os.pread(self._file.fileno(), size, at)
 
     def close(self) -> None:
-        os.close(self._file)
+        self._file.close()
+
+
+class _Far:
+    """Reads samples of a tar in an object store, each by itself."""
+
+    def __init__(self, path: StorePath, unit: Unit) -> None:
+        self._data = Spans(path)
+        _check(unit)
+
+    def read(self, at: int, size: int) -> bytes:
+        return self._data[at : at + size]
+
+    def close(self) -> None:
+        self._data.close()
 
 
 class _RowGroup:
     def __init__(self, unit: Unit) -> None:
-        path, image = unit.shard.path, unit.shard.image
-        _check(path.stat(), unit)
-        with pq.ParquetFile(path) as file:
-            self._column: Any = file.read_row_group(unit.group, [image], use_threads=False)[0]
+        with pq.ParquetFile(spans(unit.shard.path)) as file:
+            _check(unit)
+            table = file.read_row_group(unit.group, [unit.shard.image], use_threads=False)
+        self._column: Any = table[0]
 
     def read(self, at: int, _: int) -> bytes | None:
         value = self._column[at].as_py()

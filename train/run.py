@@ -1,7 +1,6 @@
 """Train a model, or go on where a run stopped: from a recipe and folders to checkpoints."""
 
 import hashlib
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,14 +12,14 @@ import train
 from filters.rule import RecipeError
 from pipelines.manifest import code_version, environment, version_of
 from recaption.files import write_json
-from recaption.wordpiece import FILE as VOCABULARY
 from recaption.wordpiece import Tokenizer
 from train.checkpoints import Checkpoints
 from train.distributed import World, joined
 from train.distribution import distribute
 from train.dual_encoder import DualEncoder
 from train.feed import Feed
-from train.folder import CHECKPOINTS, EVALUATION, EVENTS, INDEX, METRICS, REPORT, RUN
+from train.folder import CHECKPOINTS, INDEX, RUN
+from train.home import Home, at_work
 from train.index import Data, open_data
 from train.loader import Loader
 from train.loop import Loop
@@ -31,7 +30,6 @@ from train.settings import Settings
 from train.validation import Validation
 from train.vocabulary import make_tokenizer
 
-_LEFT = (CHECKPOINTS, EVENTS, METRICS, RUN, INDEX, VOCABULARY, EVALUATION, REPORT)
 _VERSIONS = ("timm", "tokenizers", "torch")
 
 
@@ -61,15 +59,13 @@ def run(
                 f"batch must be a multiple of the {world.ranks} processes, got {settings.batch}; "
                 "change it"
             )
-        if overwrite and world.first:
-            _remove(out)
-        world.wait()
         if world.device.type == "cuda":
             torch.set_float32_matmul_precision("high")  # TF32, where towers are not in bfloat16
-        _learn(_prepare(settings, sources, out, world))
-        if world.first:
-            write_report(out)
-        world.wait()
+        with at_work(out, world, overwrite=overwrite) as home:
+            _learn(_prepare(settings, sources, home, world))
+            if world.first:
+                write_report(home.here, str(out))
+            world.wait()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,26 +76,26 @@ class _Material:
     data: Data
     held_out: Data
     tokenizer: Tokenizer
-    out: Path
+    home: Home
     world: World
 
     @property
     def checkpoints(self) -> Checkpoints:
-        return Checkpoints(self.out / CHECKPOINTS, self.settings.checkpoints.keep)
+        return Checkpoints(self.home.here / CHECKPOINTS, self.settings.checkpoints.keep)
 
 
-def _prepare(settings: Settings, sources: Sequence[Path], out: Path, world: World) -> _Material:
+def _prepare(settings: Settings, sources: Sequence[Path], home: Home, world: World) -> _Material:
     """Index the data, and make the vocabulary, unless an earlier start has done so."""
-    share = settings.validation.held_out_share
+    out, share = home.here, settings.validation.held_out_share
     every = open_data(sources, settings.captions, out / INDEX, share)
     data, max_tokens = every.part(held_out=False), settings.model.max_tokens
     if world.first and not Checkpoints(out / CHECKPOINTS).steps():
         tokenizer = make_tokenizer(settings.vocabulary, sources, data, max_tokens)
         tokenizer.save(out)
         write_json(out / RUN, _story(settings, sources, every, tokenizer, world))
-    world.wait()
+    home.share(world)
     tokenizer = Tokenizer.load(out, max_tokens)
-    return _Material(settings, data, every.part(held_out=True), tokenizer, out, world)
+    return _Material(settings, data, every.part(held_out=True), tokenizer, home, world)
 
 
 def _story(
@@ -138,6 +134,7 @@ def _learn(material: _Material) -> None:
     optimizer = build_optimizer(encoder, settings.optimizer)
     facts = {"vocabulary_sha256": tokenizer.digest, "data": material.data.digest}
     loop = Loop(settings, model, encoder, optimizer, material.checkpoints, world, facts)
+    loop.kept = material.home.send
     begun, position = loop.resume()
     loader = Loader(
         material.data,
@@ -153,19 +150,10 @@ def _learn(material: _Material) -> None:
     if settings.validation.held_out_share:
         loop.validate = Validation(settings, material.held_out, tokenizer, world)
     if world.first:
-        loop.metrics = Metrics(material.out, begun, asdict(settings), settings.log.wandb_project)
+        here, project = material.home.here, settings.log.wandb_project
+        loop.metrics = Metrics(here, begun, asdict(settings), project)
     try:
         loop.run(Feed(loader, world.device), begun)
     finally:
         if loop.metrics:
             loop.metrics.close()
-
-
-def _remove(out: Path) -> None:
-    """Remove what a run leaves, and nothing else that may lie in its folder."""
-    for name in _LEFT:
-        path = out / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)

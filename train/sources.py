@@ -11,7 +11,6 @@ from recaption.captions import captions_path
 from recaption.filter_run import FilterRun
 from recaption.manifest import NAME as MANIFEST
 from recaption.manifest import measured_folder
-from recaption.stores import StorePath
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ class Shard:
 
     @property
     def files(self) -> list[Path]:
-        """The files that an index is made of; the images' first."""
+        """The files that an index is made of, if they are there; the images' first."""
         if self.run is None:
             return [self.path]
         measured = measured_folder(self.run, open_run(self.run).manifest)
@@ -50,8 +49,7 @@ class Shard:
             for folder in (measured / "columns", self.run / "decisions")
         ]
         captions = captions_path(self.run, self.of_run)
-        told = [self.run / MANIFEST, *decided, captions]
-        return [self.path, *(path for path in told if path.exists())]
+        return [self.path, self.run / MANIFEST, *decided, captions]
 
 
 def open_run(output: Path) -> FilterRun:
@@ -85,9 +83,6 @@ def find(sources: Sequence[Path], besides: Path) -> list[Shard]:
                 f"data {source} must hold images, got metadata alone; download the images first"
             )
         found += shards
-    away = next((shard.path for shard in found if isinstance(shard.path, StorePath)), None)
-    if away:
-        raise RecipeError(f"images to learn from must be on this machine, got {away}; copy them")
     return found
 
 

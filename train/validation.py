@@ -32,7 +32,7 @@ class Validation:
         Raises:
             RecipeError: There are fewer than two.
         """
-        pairs = list(_read(settings, data))
+        pairs = list(read_pairs(settings, data))
         pairs = pairs[: len(pairs) // world.ranks * world.ranks][world.rank :: world.ranks]
         if len(pairs) * world.ranks < 2:
             raise RecipeError(
@@ -91,13 +91,13 @@ class Validation:
         return torch.cat(every)
 
 
-def _read(settings: Settings, data: Data) -> Iterator[tuple[Pixels, str]]:
+def read_pairs(settings: Settings, data: Data) -> Iterator[tuple[Pixels, str]]:
     """Yield images as evaluation sees them, and a caption of each; what cannot be read is left."""
     wanted = np.linspace(0, data.num_samples, settings.validation.pairs, endpoint=False)
     places = np.unique(wanted.astype(np.int64))
     ends = np.cumsum(data.rows)
     for number, unit in enumerate(data.units):
-        reader, first = UnitReader(unit), int(ends[number]) - unit.rows
+        reader, first = UnitReader(unit, few=True), int(ends[number]) - unit.rows
         for row in places[(places >= first) & (places < ends[number])] - first:
             try:
                 key, image, texts = reader.read(int(row))

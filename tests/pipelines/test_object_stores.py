@@ -13,7 +13,6 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from filters.rule import RecipeError
 from pipelines.commands import main
 from pipelines.doctor import diagnose, told
 from pipelines.plan import plan_filter, read_recipe
@@ -24,7 +23,6 @@ from tests.outputs import files_of
 from tests.pipelines.downloads import download, members_of
 from tests.pipelines.web import sends, serving
 from tests.shards import photo, picture, write_shard
-from train.sources import find
 
 ROOT = Path(__file__).parents[2]
 WORDS = ("red", "blue", "shoe", "dog", "cat", "photo", "of", "grass", "a", "the")
@@ -160,24 +158,6 @@ def wait_until(ready: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_an_index_of_a_test_set_is_of_this_machine(
-    crawl: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    paths = ("--input", str(crawl), "--output", str(tmp_path / "out"))
-
-    assert main(["filter", *paths, "--set", 'test_sets.indexes=["s3://bucket/val"]']) == 2
-
-    told = "altmill: test_sets.indexes must be on this machine, got s3://bucket/val; copy it\n"
-    assert capsys.readouterr().err == told
-
-
-def test_images_to_learn_from_are_of_this_machine(store: StorePath, crawl: Path) -> None:
-    del crawl
-
-    with pytest.raises(RecipeError, match=f"must be on this machine, got {store}/crawl/00000.tar"):
-        find([store / "crawl"], Path("out"))
-
-
 # --------------------------------------------------------------------------------------- other jobs
 
 
@@ -244,13 +224,7 @@ def test_pairs_are_extracted_and_their_images_downloaded(store: StorePath, tmp_p
     assert len(members_of(tmp_path / "shards")) == 12
 
 
-LOCAL = (
-    "sample --output s3://bucket/x",
-    "index --images s3://bucket/x --out x",
-    "index --images x --out s3://bucket/x",
-    "audit --from s3://bucket/out",
-    "recaption --from s3://bucket/out",
-)
+LOCAL = ("sample --images s3://bucket/x --output x", "takedown --from s3://bucket/out")
 
 
 @pytest.mark.parametrize("command", LOCAL)

@@ -18,6 +18,11 @@ def test_a_name_that_is_none_is_refused(name: str) -> None:
         open_captioner(name, Decode())
 
 
+def test_a_model_of_transformers_is_of_this_machine() -> None:
+    with pytest.raises(RecipeError, match="this machine or a hub id, got hf:s3:"):
+        open_captioner("hf:s3://bucket/model", Decode())
+
+
 def test_a_server_is_asked_as_told_and_what_is_no_caption_is_named() -> None:
     long, loop = "so long " + "a word and " * 200, "a cat and a cat and a cat and a"
     with serving(says("grey"), says(' "A  red\nsquare" ', long, loop, "...", "!")) as server:

@@ -6,63 +6,26 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 
 pytest.importorskip("torch", reason="needs the extra recaption")
 pytest.importorskip("transformers", reason="needs the extra recaption")
 
 from pipelines.commands import main as pipelines  # needs no torch
-from recaption.__main__ import main
+from tests.recaption.runs import captions, filter_both, prepare, verb
 
 ROOT = Path(__file__).parents[2]
-RECIPE = """
-name = "tiny"
-held_out_share = 0.2
-model = {image_px = 16, patch_px = 8, vision_width = 16, vision_layers = 1, vision_heads = 2}
-vocabulary = {size = 200}
-pretrain = {steps = 3, batch = 8, learning_rate = 1e-3, warmup_steps = 1}
-captioner = {steps = 2, batch = 8, learning_rate = 1e-3}
-filter = {steps = 2, batch = 8, learning_rate = 1e-3}
-decode = {min_tokens = 1, max_tokens = 4, candidates = 2}
-choose = {min_itm_inclusive = 0.0}
-"""
-SIZES = "text_width = 16, text_layers = 1, text_heads = 2, embed_width = 8, max_tokens = 16"
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a recipe, and a run whose captions were written, in `out`."""
     home = tmp_path_factory.mktemp("recaption")
-    (home / "tiny.toml").write_text(
-        RECIPE.replace("vision_heads = 2}", f"vision_heads = 2, {SIZES}}}")
-    )
-    for name, options in {"raw": ["--rows", "90"], "clean": ["--rows", "60", "--clean"]}.items():
-        assert pipelines(["sample", "--output", str(home / name), "--seed", "5", *options]) == 0
-        paths = ["--input", str(home / name), "--output", str(home / f"{name}-out")]
-        asked = ["--set", "images.for_recaption=true", "--workers", "1"]
-        assert pipelines(["filter", *paths, *asked]) == 0
-    (home / "raw-out").rename(home / "out")
+    prepare(home)
+    filter_both(home)
     assert verb("run", home / "out", "--clean", str(home / "clean-out")) == 0
     return home
-
-
-def verb(name: str, output: Path, *options: str) -> int:
-    recipe = output.parent / "tiny.toml"
-    return main([name, "--from", str(output), "--recipe", str(recipe), *options])
-
-
-def captions(output: Path) -> list[dict[str, Any]]:
-    """Return the rows; a captioner's digest has its path in it, and its sums their batch's size."""
-    paths = sorted((output / "captions").glob("*.parquet"))
-    rows = [row for path in paths for row in pq.read_table(path).to_pylist()]
-    for row in rows:
-        for known in (row, *(row["candidates"] or ())):
-            known |= {n: round(v, 4) for n, v in known.items() if isinstance(v, float)}
-            known.pop("captioner", None)
-    return rows
 
 
 @pytest.fixture

@@ -19,8 +19,9 @@ import pytest
 from pipelines.commands import main
 from recaption import copies
 from recaption.files import read_json, replacing, write_json, write_text
+from recaption.spans import spans
 from recaption.store_clients import StoreError
-from recaption.stores import StorePath, readable, shared, to_path
+from recaption.stores import StorePath, lend, readable, shared, to_path
 from tests.serving import running
 from tests.shards import write_parquet
 
@@ -170,6 +171,70 @@ def test_processes_share_a_copy_that_has_its_digest(store: StorePath) -> None:
     write_text(store / "t" / "a.npy", "abcd")
     with pytest.raises(StoreError, match="must have the digest 06b05ab6733a618578af5f94892f3950"):
         shared(store / "t" / "a.npy", store / "t" / "digests.json")
+
+
+def test_a_copy_is_lent_to_all_that_read_at_once_and_goes_with_the_last(
+    store: StorePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, fetched = store / "lent" / "0.tar", list[StorePath]()
+    write_text(path, "abc")
+    fetch = copies.fetch
+    monkeypatch.setattr(copies, "fetch", lambda of, to: (fetched.append(of), fetch(of, to)))
+    folder = copies.root() / "lent"
+
+    for _ in range(2):
+        first, second = lend(path), lend(path)
+        first.close()
+        assert os.pread(second.fileno(), 9, 1) == b"bc"
+        assert len(list(folder.glob("*.copy"))) == 1
+        second.close()
+        assert not list(folder.glob("*.copy"))
+    assert fetched == [path, path]
+
+    ours = lend(path)
+    write_text(path, "defg")
+    theirs = lend(path)
+    assert [os.pread(one.fileno(), 9, 0) for one in (ours, theirs)] == [b"abc", b"defg"]
+    for one in (ours, theirs):
+        one.close()
+
+
+def test_a_copy_that_killed_processes_were_lent_goes_when_another_comes(store: StorePath) -> None:
+    for name in ("held", "other"):
+        write_text(store / "lent" / name, name)
+    held = lend(store / "lent" / "held")
+    folder = copies.root() / "lent"
+    (folder / "left.copy").write_text("")
+    for path in folder.glob("*.copy"):
+        os.utime(path, (time.time() - 3600,) * 2)
+
+    lend(store / "lent" / "other").close()
+
+    assert not (folder / "left.copy").exists()
+    assert len(list(folder.glob("*.copy"))) == 1
+    held.close()
+
+
+def test_a_disk_that_is_full_is_said(store: StorePath) -> None:
+    write_text(store / "full", "abc")
+
+    with pytest.raises(StoreError, match=r"/dev must have room for a copy of .*got: No space left"):
+        copies.fetch(store / "full", Path("/dev/full"))
+
+
+def test_a_damaged_file_is_told_from_a_store_that_is_out_of_reach(others: Scripted) -> None:
+    others.content = b"PAR1" + bytes(100)
+    with pytest.raises(pa.ArrowInvalid):
+        pq.ParquetFile(spans(StorePath("s3://bucket/t.parquet")))
+
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"a": np.arange(100_000)}), sink, row_group_size=50_000)
+    others.content = sink.getvalue().to_pybytes()
+    file = pq.ParquetFile(spans(StorePath("s3://bucket/t.parquet")))
+    assert file.read_row_group(0).num_rows == 50_000
+    others.refusals = [(403, "AccessDenied")] * 99
+    with pytest.raises(StoreError, match="must be within reach, got ACCESS_DENIED"):
+        file.read_row_group(1)
 
 
 def test_a_column_is_read_without_the_others(others: Scripted, tmp_path: Path) -> None:

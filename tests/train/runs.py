@@ -12,6 +12,8 @@ from train.metrics import read_metrics
 
 PATIENCE_S = 600
 ROOT = Path(__file__).parents[2]
+TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
+"""What starts two processes of a run."""
 RECIPE = """
 name = "tiny"
 steps = 10

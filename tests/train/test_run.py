@@ -12,6 +12,7 @@ pytest.importorskip("tensorboard", reason="needs the extra train")
 from recaption.files import read_json  # noqa: E402
 from tests.train.runs import (  # noqa: E402
     PATIENCE_S,
+    TWO,
     arguments,
     ended,
     losses,
@@ -21,8 +22,6 @@ from tests.train.runs import (  # noqa: E402
 )
 from train.__main__ import main  # noqa: E402
 from train.checkpoints import Checkpoints, read_checkpoint  # noqa: E402
-
-TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
 
 
 @pytest.fixture(scope="module")

@@ -72,7 +72,9 @@ def parse_task(text: str) -> Task:
     )
     for path in (task.path, task.images):
         if path is not None and not path.exists():
-            raise RecipeError(f"{kind}:{where} must lie there, got no {path}; correct the path")
+            raise RecipeError(
+                f"{kind}:{where} must lie on this machine, got no {path}; correct the path"
+            )
     if kind == "cxc" and task.images is None:
         raise RecipeError(f"{text} must come with COCO's images, got none; write cxc:DIR@IMAGES")
     return task
