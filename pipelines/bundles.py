@@ -15,12 +15,12 @@ from pipelines.inputs import Shard
 MOST_ROWS = 250_000
 """Of a bundle: what a worker that is killed has to do again is minutes at most."""
 PIECE_ROWS = 1_000
-"""Of a bundle, per partition.
+"""Of a bundle, per partition but the first: where there is one, nothing is cut.
 
 Ours: pieces then take a few percent of the time, and as a partition has 125,000 to 250,000 rows, a
-corpus that has as many shards has at least 125 bundles, whoever works on them.
+corpus that has as many shards has at least 125 bundles, however many workers there are.
 """
-_ROW_BYTES = 1 << 14
+ROW_BYTES = 1 << 14
 """Files of more a row hold images, whose time goes with their bytes: a bundle is 4 GiB at most."""
 
 
@@ -39,7 +39,7 @@ class Bundle:
 
 def bundle_rows(partitions: int, piece_rows: int = PIECE_ROWS) -> int:
     """Return how many rows bundles have that are sent to so many partitions."""
-    return min(MOST_ROWS, piece_rows * partitions)
+    return max(1, min(MOST_ROWS, piece_rows * (partitions - 1)))
 
 
 def bundle(shards: Sequence[Shard], rows: int) -> list[Bundle]:
@@ -48,6 +48,6 @@ def bundle(shards: Sequence[Shard], rows: int) -> list[Bundle]:
     A shard goes where its middle row lies: so of shards of one size, one that changes a little
     leaves the bundles as they are.  Where only reading a tar would tell its rows, its bytes do.
     """
-    sizes = np.array([max(shard.rows or 0, shard.size_bytes // _ROW_BYTES) for shard in shards])
+    sizes = np.array([max(shard.rows or 0, shard.size_bytes // ROW_BYTES) for shard in shards])
     numbers = iter((np.cumsum(sizes) - sizes / 2) // rows)
     return [Bundle(tuple(some)) for _, some in groupby(shards, lambda _: next(numbers))]

@@ -45,8 +45,9 @@ def test_volumes_are_what_one_counts_by_hand() -> None:
     assert found["table_mb"] == pytest.approx(0.0012)
     # 4 shards of a batch each, with 1,250 n-grams
     assert found["sent_ngrams"] == pytest.approx(4 * 2 * 1250**0.5)
-    assert (found["shards"], found["batches"], found["slices"]) == (4, 4, 32)
-    assert (found["reads"], found["squares"]) == (32, 64)
+    assert (found["shards"], found["batches"]) == (4, 4)
+    # their files have 3 times the bytes that make up for a row, so 2,621 rows are a bundle
+    assert (found["bundles"], found["slices"], found["reads"], found["squares"]) == (1, 8, 8, 64)
     assert (found["images"], found["image_mb"]) == (1000, 50)
     assert (found["decoded"], found["decoded_mpx"]) == (500, 150)
     assert (found["hashed"], found["grouped"], found["written"]) == (0, 0, 0)

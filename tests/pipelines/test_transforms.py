@@ -14,8 +14,10 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.bundles import bundle
 from pipelines.exchange import Run, Stage
 from pipelines.inputs import Shard
+from pipelines.statistics import of_each
 from pipelines.transforms import AddUp, ArrowIpcCoder, Do
 from recaption.files import read_json, write_json
 from tests import tasks
