@@ -1,6 +1,6 @@
 """Bundles: neighbouring small shards, worked on as one task.
 
-A task cuts what it sends by partition, and each piece costs some 0.1 ms to write and 0.2 ms to
+A task cuts what it sends by partition, and each piece costs 0.05 to 0.3 ms to write and as much to
 read, however few rows are in it (ours, see `cost.toml`).  So small shards share their pieces.
 """
 
@@ -17,11 +17,12 @@ MOST_ROWS = 250_000
 PIECE_ROWS = 1_000
 """Of a bundle, per partition but the first: where there is one, nothing is cut.
 
-Ours: pieces then take a few percent of the time, and as a partition has 125,000 to 250,000 rows, a
-corpus that has as many shards has at least 125 bundles, however many workers there are.
+Ours: pieces then take 3 % of the time of 30 million rows, `plan` says, and 13 % of 1.8 billion.
+And as a partition has 125,000 to 250,000 rows, a corpus that has as many shards has at least 125
+bundles, however many workers there are.
 """
 ROW_BYTES = 1 << 14
-"""Files of more a row hold images, whose time goes with their bytes: a bundle is 4 GiB at most."""
+"""Files of more a row hold images, whose time goes with their bytes: a bundle is 4 GiB or so."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,10 +41,11 @@ Ship = Callable[[str, list[pa.RecordBatch]], None]
 Task = Callable[[Any, Any, Iterator[pa.RecordBatch], Send], Any]
 """Works, for a run, on an item and on what its channel holds for it; returns what JSON can hold."""
 
-_PIECE_BYTES = 1 << 14
-"""Of a partition, before it is shipped: at 1,024 partitions a channel has 16 MiB in memory.
+_CUT_BYTES = 1 << 14
+"""Of a partition's share of what waits: at 1,024 partitions a channel has 16 MiB in memory.
 
-Ours, measured; 4 times as much changed neither CPU seconds nor bytes by 2 %.
+Ours, measured on 250,000 rows in shards of 10,000: with 4 times as much, reading them took 564 MiB
+instead of 377, as much CPU time, and sent 8 % less.
 """
 
 
@@ -169,7 +170,7 @@ class _Outbox:
     def send(self, channel: str, batch: pa.RecordBatch, partitions: NDArray[Any]) -> None:
         self._waiting.setdefault(channel, []).append((batch, partitions))
         self._bytes[channel] += batch.nbytes
-        if self._bytes[channel] >= _PIECE_BYTES * self._partitions:
+        if self._bytes[channel] >= _CUT_BYTES * self._partitions:
             self._cut(channel)
 
     def empty(self) -> None:

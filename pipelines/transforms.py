@@ -140,7 +140,7 @@ def _pieces(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
 
 @contextmanager
 def _careful(run: Exchange, stage: Stage, item: Any) -> Iterator[None]:
-    """Isolate the images of shards if an attempt at it has begun before, and has not ended.
+    """Isolate a bundle's images if an attempt at it has begun before, and has not ended.
 
     An image may have brought down the worker, and would bring down each that tries again.
     """

@@ -138,7 +138,7 @@ def test_what_waits_to_be_cut_takes_little_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     enough = batch([1, 2, 3, 4], "0 0 ").nbytes // 2  # of a partition, of two
-    monkeypatch.setattr(exchange, "_PIECE_BYTES", enough)
+    monkeypatch.setattr(exchange, "_CUT_BYTES", enough)
     sent = [("a", [1, 2, 3]), ("a", [4]), ("a", [5, 6, 7, 8]), ("a", [9])]
 
     pieces = pieces_of(run_in(tmp_path, 2), sent)
