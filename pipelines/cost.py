@@ -26,7 +26,7 @@ class Work:
     volumes: tuple[str, ...]
     """As `measure_volumes` names them."""
     per: str = "partitions"
-    """What there is a task of, or, in a shard, a batch."""
+    """What there is a task of, or, in a bundle, a batch."""
     frees: str = ""
     """The stage whose rows are removed after this one, the last that reads them."""
     leaves: bool = False
@@ -172,7 +172,7 @@ class Constants:
             name: _sum(fitted[name], choose_volumes(work, volumes, name)) for name in QUANTITIES
         }
         costs["peak_bytes"] += mapped_bytes(work, volumes)
-        tasks = 1.0 if work.alone else volumes["shards" if work.per == "batches" else work.per]
+        tasks = 1.0 if work.alone else volumes["bundles" if work.per == "batches" else work.per]
         return Cost(**costs, tasks=tasks)
 
 

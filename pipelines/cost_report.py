@@ -13,7 +13,7 @@ _GRPC_BYTES = 2**31
 _HASHES = 2.0**64
 _FAR = 100.0
 """Times the rows of the largest run that was measured."""
-_LAYOUT = ("slices", "reads", "squares")
+_LAYOUT = ("slices", "reads", "squares", "shards")
 _SHOWN = 3
 _LONG_S = 36_000.0
 """CPU seconds from which on hours are told."""
@@ -169,6 +169,6 @@ def _extrapolated(estimate: Estimate) -> Iterator[str]:
     layout = sum(cpu_s for cpu_s, _, volume in parts if volume in _LAYOUT) / estimate.cpu_s
     if layout > 0.2:
         yield (
-            f"{layout:.0%} of the time goes to the exchange's many small pieces; shards of more "
-            f"than {estimate.corpus.shard_rows:,.0f} rows make them fewer"
+            f"{layout:.0%} of the time goes to the shards' many files and the exchange's small "
+            f"pieces; shards of more than {estimate.corpus.shard_rows:,.0f} rows make them fewer"
         )

@@ -35,6 +35,8 @@ class Shard:
     """The parquet's rows; None where only reading the tar would tell."""
     columns: Mapping[str, str]
     """The parquet's columns by our name."""
+    size_bytes: int = 0
+    """Of its files together."""
     stamps: tuple[str, ...] = ()
     """What tells whether each file is the same, of a run that is not over; see `stamp`."""
     digests: tuple[str, ...] = ()
@@ -65,6 +67,7 @@ class Shard:
             parquet=root / stored["parquet"] if stored["parquet"] else None,
             rows=stored["rows"],
             columns=stored["columns"],
+            size_bytes=sum(file["bytes"] for file in stored["files"]),
             digests=tuple(file["xxh3_128"] for file in stored["files"]),
         )
 
@@ -124,9 +127,12 @@ def find_shards(
     if any(shard.kind == "images" for shard in shards):  # then images are missing from the others
         shards = [replace(shard, kind="images") for shard in shards]
     states = iter(stat_all([path for shard in shards for path in shard.files]))
-    return root, [
-        replace(shard, stamps=tuple(stamp(next(states)) for _ in shard.files)) for shard in shards
-    ]
+    return root, [_with_states(shard, [next(states) for _ in shard.files]) for shard in shards]
+
+
+def _with_states(shard: Shard, states: list[os.stat_result]) -> Shard:
+    size_bytes = sum(state.st_size for state in states)
+    return replace(shard, size_bytes=size_bytes, stamps=tuple(map(stamp, states)))
 
 
 def find_files(source: str) -> tuple[Path, list[Path]]:

@@ -1,4 +1,4 @@
-"""The jobs, as Beam pipelines over shards: count -> measure -> decide -> write."""
+"""The jobs, as Beam pipelines over bundles of shards: count -> measure -> decide -> write."""
 
 from functools import partial
 from typing import Any
@@ -20,48 +20,49 @@ from pipelines import (
 )
 from pipelines.crawl import ExtractRun
 from pipelines.exchange import Run, Stage
+from pipelines.statistics import of_each
 from pipelines.transforms import AddUp, Do
 from recaption.manifest import read_manifest
 
-READ = Stage("Read", count.read_shard, sends=("pairs", "ngrams"))
+READ = Stage("Read", of_each(count.read_shard), sends=("pairs", "ngrams"))
 COUNT_PAIRS = Stage("CountPairs", count.merge_pairs, "pairs", ("texts", "images"))
 COUNT_TEXTS = Stage("CountTexts", partial(count.merge_counts, "texts"), "texts")
 COUNT_IMAGES = Stage("CountImages", partial(count.merge_counts, "images"), "images")
 MERGE_RANKS = Stage("MergeRanks", rank.merge_ranks, "ranks")
 WRITE_LOOKUPS = Stage("WriteLookups", lookup.write_lookups)
-MEASURE = Stage("Measure", measure.measure_shard, sends=("shared_texts", "shared_images"))
-SEND_HASHES = Stage("SendHashes", duplicates.send_hashes_of_shard, sends=("hashes",))
+MEASURE = Stage("Measure", of_each(measure.measure_shard), sends=("shared_texts", "shared_images"))
+SEND_HASHES = Stage("SendHashes", of_each(duplicates.send_hashes_of_shard), sends=("hashes",))
 MERGE_HASHES = Stage("MergeHashes", near_groups.merge_hashes, "hashes")
 JOIN_HASHES = Stage("JoinHashes", near_groups.join_hashes)
 SEND_BANDS = Stage("SendBands", near_groups.send_bands, sends=("bands",))
 SORT_BANDS = Stage("SortBands", near_groups.sort_bands, "bands")
 LINK = Stage("Link", near_groups.link_slice)
 JOIN_GROUPS = Stage("JoinGroups", near_groups.join_groups)
-GROUP = Stage("Group", duplicates.group_shard, sends=("copies",))
+GROUP = Stage("Group", of_each(duplicates.group_shard), sends=("copies",))
 KEEP_BEST = Stage("KeepBest", duplicates.keep_best, "copies")
 JOIN_KEPT = Stage("JoinKept", duplicates.join_kept)
-SEND_CAPTIONS = Stage("SendCaptions", captions.send_captions, sends=("captions",))
+SEND_CAPTIONS = Stage("SendCaptions", of_each(captions.send_captions), sends=("captions",))
 MERGE_CAPTIONS = Stage("MergeCaptions", captions.merge_captions, "captions", ("merged",))
 WRITE_CAPTIONS = Stage("WriteCaptions", captions.write_captions, "merged")
-DECIDE = Stage("Decide", decide.decide_shard, sends=("subset", "hosts"))
+DECIDE = Stage("Decide", of_each(decide.decide_shard), sends=("subset", "hosts"))
 MERGE_HOSTS = Stage("MergeHosts", hosts.merge_hosts, "hosts")
 MERGE_SUBSET = Stage("MergeSubset", decide.merge_subset, "subset")
-MATERIALISE = Stage("Materialise", write.write_shard)
+MATERIALISE = Stage("Materialise", of_each(write.write_shard))
 EXTRACT = Stage("Extract", extract.extract_part, sends=("pairs",))
 MERGE_EXTRACTED = Stage("MergeExtracted", extract.merge_pairs, "pairs")
 
 
-def filter_corpus(shards: beam.PCollection, run: Run) -> beam.PCollection:
-    """Filter a corpus: from its shards to the manifest's path."""
-    read = shards | Do(run, READ)
+def filter_corpus(bundles: beam.PCollection, run: Run) -> beam.PCollection:
+    """Filter a corpus: from its bundles to the manifest's path."""
+    read = bundles | Do(run, READ)
     counted = count_corpus(read, run)
-    measured = shards | Do(run, MEASURE, counted["lookups"])
+    measured = bundles | Do(run, MEASURE, counted["lookups"])
     tables = [
         measured["shared_texts"] | RankNames(run, "texts", "shared_texts"),
         measured["shared_images"] | RankNames(run, "images", "shared_images"),
     ]
     facts = [read["results"], *counted["facts"], *(table["facts"] for table in tables)]
-    return decide_corpus(shards, run, facts, measured["results"])
+    return decide_corpus(bundles, run, facts, measured["results"])
 
 
 def count_corpus(read: dict[str, beam.PCollection], run: Run) -> dict[str, Any]:
@@ -78,7 +79,7 @@ def count_corpus(read: dict[str, beam.PCollection], run: Run) -> dict[str, Any]:
 
 
 def decide_corpus(
-    shards: beam.PCollection,
+    bundles: beam.PCollection,
     run: Run,
     facts: list[beam.PCollection],
     *after: beam.PCollection,
@@ -87,27 +88,27 @@ def decide_corpus(
     """Judge measured columns, and write what follows from it.
 
     Args:
-        shards: The shards.
+        bundles: The shards, in bundles.
         run: The run.
         facts: What is known of shards and tables, as results of stages.
         *after: Collections that must be complete before.
         materialise: Whether shards are written; None: as the recipe says.
     """
     if run.recipe.duplicate:
-        copies = shards | FindDuplicates(run, *after)
+        copies = bundles | FindDuplicates(run, *after)
         facts, after = [*facts, *copies["facts"]], (copies["kept"],)
-    decided = shards | Do(run, DECIDE, *after)
+    decided = bundles | Do(run, DECIDE, *after)
     subset = decided["subset"] | Do(run, MERGE_SUBSET)
     facts = [*facts, (decided["hosts"] | Do(run, MERGE_HOSTS))["results"]]
     done, before = [subset["results"]], [decided["results"]]
     if run.recipe.duplicate and run.recipe.duplicate.merge_captions:
-        merged = (shards | Do(run, SEND_CAPTIONS, *after))["captions"] | Do(run, MERGE_CAPTIONS)
+        merged = (bundles | Do(run, SEND_CAPTIONS, *after))["captions"] | Do(run, MERGE_CAPTIONS)
         written = merged["merged"] | Do(run, WRITE_CAPTIONS)
         facts.append(merged["results"])
         before.append(written["results"])
         done.append(written["results"])
     if run.recipe.materialise if materialise is None else materialise:
-        done.append((shards | Do(run, MATERIALISE, *before))["results"])
+        done.append((bundles | Do(run, MATERIALISE, *before))["results"])
     return (
         [*facts, decided["results"]]
         | "AllFacts" >> beam.Flatten()
@@ -117,9 +118,9 @@ def decide_corpus(
     )
 
 
-def materialise_corpus(shards: beam.PCollection, run: Run) -> beam.PCollection:
-    """Write the pairs that stay as shards: from a run's shards to the path of sizes.json."""
-    written = (shards | Do(run, MATERIALISE))["results"]
+def materialise_corpus(bundles: beam.PCollection, run: Run) -> beam.PCollection:
+    """Write the pairs that stay as shards: from its bundles to the path of sizes.json."""
+    written = (bundles | Do(run, MATERIALISE))["results"]
     return _once(written) | "Describe" >> beam.Map(
         lambda _, done: write.describe_shards(run, read_manifest(run.output), done),
         beam.pvalue.AsIter(written),
@@ -149,17 +150,17 @@ class FindDuplicates(beam.PTransform):
         super().__init__(label="FindDuplicates")
         self._run, self._after = run, after
 
-    def expand(self, shards: beam.PCollection) -> Any:
+    def expand(self, bundles: beam.PCollection) -> Any:
         """Build the stages."""
         run, after, facts = self._run, self._after, []
         rule = near_groups.rule_of(run)
         if rule.near and rule.max_distance:
-            hashes = (shards | Do(run, SEND_HASHES, *after))["hashes"] | Do(run, MERGE_HASHES)
+            hashes = (bundles | Do(run, SEND_HASHES, *after))["hashes"] | Do(run, MERGE_HASHES)
             facts.append(hashes["results"])
             after = (self._link(hashes["results"]),)
-        grouped = shards | Do(run, GROUP, *after)
+        grouped = bundles | Do(run, GROUP, *after)
         best = grouped["copies"] | Do(run, KEEP_BEST)
-        kept = _once(shards) | Do(run, JOIN_KEPT, best["results"])
+        kept = _once(bundles) | Do(run, JOIN_KEPT, best["results"])
         return {"facts": [*facts, grouped["results"], best["results"]], "kept": kept["results"]}
 
     def _link(self, hashes: beam.PCollection) -> beam.PCollection:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 from pipelines import images
+from pipelines.bundles import Bundle
 from pipelines.exchange import Exchange, Stage, channel_path, item_name, perform
 from pipelines.inputs import Shard
 from recaption.workers import start_worker
@@ -66,7 +67,7 @@ def work_through(
 def _attempt(
     work: Callable[[Any], Any], items: dict[str, Any], workers: int
 ) -> Iterator[tuple[str, Any]]:
-    shards = any(isinstance(item, Shard) for item in items.values())  # may hold hostile images
+    shards = any(map(_shards, items.values()))  # may hold hostile images
     if workers == 1 or (len(items) <= 1 and not shards):
         for name, item in list(items.items()):
             yield name, work(item)
@@ -126,6 +127,13 @@ def spread(
         ) from None
 
 
+def _shards(item: Any) -> tuple[Shard, ...]:
+    """Return the shards that an item is made of; none of others."""
+    if isinstance(item, Bundle):
+        return item.shards
+    return (item,) if isinstance(item, Shard) else ()
+
+
 def _start_careful_worker() -> None:
     start_worker()
     images.isolate()
@@ -136,9 +144,9 @@ class _Progress:
 
     def __init__(self, stage: str, items: Sequence[Any]) -> None:
         self._stage = stage
-        sizes = [item.rows if isinstance(item, Shard) else None for item in items]
-        self._long = any(isinstance(item, Shard) for item in items)
-        self._rows = self._long and None not in sizes
+        shards = [shard for item in items for shard in _shards(item)]
+        self._long = bool(shards)
+        self._rows = self._long and all(shard.rows is not None for shard in shards)
         self._unit = "rows" if self._rows else "shards" if self._long else "parts"
         self._total, self._done = sum(map(self._size, items)), 0
         self._start = self._said = time.monotonic()
@@ -182,5 +190,6 @@ class _Progress:
         )
 
     def _size(self, item: Any) -> int:
-        """Count rows, unless some shard does not say how many it has."""
-        return item.rows if self._rows else 1
+        """Count rows, or shards if some does not say how many it has."""
+        shards = _shards(item)
+        return sum(shard.rows or 0 for shard in shards) if self._rows else len(shards) or 1

@@ -11,6 +11,7 @@ import tomli_w
 from filters.parsing import from_dict, parse
 from filters.recipe import SECTIONS, Recipe
 from filters.rule import RecipeError, Rule
+from pipelines.bundles import PIECE_ROWS, Bundle, bundle, bundle_rows
 from pipelines.exchange import Run
 from pipelines.inputs import Shard, find_shards
 from pipelines.language import identifier
@@ -35,6 +36,13 @@ class Plan:
     run: Run
     shards: tuple[Shard, ...]
     digest: str
+    piece_rows: int = PIECE_ROWS
+    """See `bundles`."""
+
+    @property
+    def bundles(self) -> list[Bundle]:
+        """The shards, small ones together; the same whenever the run goes on."""
+        return bundle(self.shards, bundle_rows(self.run.partitions, self.piece_rows))
 
     @property
     def begun(self) -> dict[str, Any]:

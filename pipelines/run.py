@@ -53,7 +53,7 @@ def run_filter(plan: Plan, options: Sequence[str] = (), wish: Wish = ANY) -> str
     from pipelines.jobs import filter_corpus
 
     job = partial(filter_corpus, run=plan.run)
-    return _bring_to_its_end(plan, plan.shards, job, options, _LEFT_BY_RUN, wish)
+    return _bring_to_its_end(plan, plan.bundles, job, options, _LEFT_BY_RUN, wish)
 
 
 def run_extract(plan: ExtractPlan, options: Sequence[str] = (), wish: Wish = ANY) -> str:
@@ -145,7 +145,7 @@ def decide_again(
         return decide_corpus(shards, plan.run, [told], materialise=materialise)
 
     remove(plan.run.output)
-    _go(plan.shards, build, options)
+    _go(plan.bundles, build, options)
     decided = ("decisions", "subset.npy", "tables/merged_captions", "report", "audit")
     for name in (*stale, *decided, statistics.NAME, NAME):
         new, place = plan.run.output / name, plan.run.home / name
@@ -165,7 +165,7 @@ def run_materialise(plan: Plan, options: Sequence[str] = ()) -> tuple[Path, dict
         remove(plan.run.work)
         for folder in (SHARDS, LISTS):
             remove(plan.run.home / folder)
-        _go(plan.shards, partial(materialise_corpus, run=plan.run), options)
+        _go(plan.bundles, partial(materialise_corpus, run=plan.run), options)
         remove(plan.run.work)
         write_shard_table(read_manifest(plan.run.home), plan.run.home)
     at = (plan.run.home / folder / SIZES for folder in (SHARDS, LISTS))

@@ -2,7 +2,8 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 
 from filters.decision import verdicts_of
 from filters.rule import Rule
+from pipelines.bundles import Bundle
+from pipelines.exchange import Exchange, Send, Task
 from pipelines.hosts import add_hosts
 from pipelines.what_if import add_cells
 from recaption.files import read_json, write_text
@@ -97,6 +100,17 @@ def add(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
     for part in parts:
         add_to(total, part)
     return total
+
+
+def of_each(task: Task) -> Task:
+    """Return a task on a bundle: it does a task on each shard, and adds up what they find."""
+    return partial(_of_each, task)
+
+
+def _of_each(
+    task: Task, run: Exchange, bundle: Bundle, received: Iterator[pa.RecordBatch], send: Send
+) -> dict[str, Any]:
+    return add(task(run, shard, received, send) for shard in bundle.shards)
 
 
 def add_to(total: dict[str, Any], part: dict[str, Any]) -> None:

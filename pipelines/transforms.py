@@ -9,9 +9,9 @@ import pyarrow as pa
 from apache_beam import coders
 
 from pipelines import statistics
+from pipelines.bundles import Bundle
 from pipelines.exchange import Exchange, Stage, item_name, perform_native
 from pipelines.images import isolate
-from pipelines.inputs import Shard
 from pipelines.local import perform_all
 from recaption.files import write_text
 
@@ -140,11 +140,11 @@ def _pieces(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
 
 @contextmanager
 def _careful(run: Exchange, stage: Stage, item: Any) -> Iterator[None]:
-    """Isolate a shard's images if an attempt at it has begun before, and has not ended.
+    """Isolate a bundle's images if an attempt at it has begun before, and has not ended.
 
     An image may have brought down the worker, and would bring down each that tries again.
     """
-    if not isinstance(item, Shard):
+    if not isinstance(item, Bundle):
         yield
         return
     begun = run.work / "begun" / stage.name / item.name

@@ -112,7 +112,7 @@ def _read_changed_again(plan: Plan | ExtractPlan, before: dict[str, Any]) -> Non
     What is counted over the corpus cannot be mended for one shard, and is not kept for it.
     """
     names = _changed(plan, before)
-    if not names:
+    if not names or isinstance(plan, ExtractPlan):
         raise ManifestError(
             f"--retry-failed must find an unfinished run of the same recipe and code in "
             f"{plan.run.home}, got none; leave it out"
@@ -123,7 +123,8 @@ def _read_changed_again(plan: Plan | ExtractPlan, before: dict[str, Any]) -> Non
         remove(plan.run.work)
         return
     _log.info("%d shards have changed, and are read again", len(names))
-    for name in names:
-        (done / "Read" / f"{name}.json").unlink(missing_ok=True)
-        for channel in channels.glob("*"):
-            (channel / "Read" / f"{name}.arrow").unlink(missing_ok=True)
+    same = {one.name for one in plan.bundles if not changed(before["shards"], one.shards)}
+    for folder in (done / "Read", *(channel / "Read" for channel in channels.glob("*"))):
+        for path in filter(Path.is_file, folder.rglob("*")):
+            if path.relative_to(folder).with_suffix("").as_posix() not in same:
+                path.unlink()

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from filters.recipe import Recipe
+from pipelines.bundles import PIECE_ROWS, ROW_BYTES, bundle_rows
 from pipelines.rows import BATCH_ROWS
 
 Volumes = dict[str, float]
@@ -55,21 +56,29 @@ class Corpus:
 
 
 def measure_volumes(
-    corpus: Corpus, recipe: Recipe, partitions: int, distinct: float | None = None
+    corpus: Corpus,
+    recipe: Recipe,
+    partitions: int,
+    distinct: float | None = None,
+    piece_rows: int = PIECE_ROWS,
 ) -> Volumes:
     """Return how much of everything a run works on.
 
     The cells that ranks are planned by are, in a partition, as many as the square root of its
-    distinct n-grams, times a constant (ours, measured on 12,000 to 770,000 of them).
+    distinct n-grams, times a constant (ours, measured on 12,000 to 770,000 of them).  What is sent
+    is cut into slices once a bundle, or about once a full batch of it.
 
     Args:
         corpus: The corpus.
         recipe: The recipe.
         partitions: Of the exchange.
         distinct: How many n-grams are distinct, where that was counted.
+        piece_rows: Of a bundle, per partition.
     """
     rows, batch_rows = corpus.rows, min(corpus.shard_rows, BATCH_ROWS)
     shards, batches = -(-rows // corpus.shard_rows), -(-rows // batch_rows)
+    bundled = bundle_rows(partitions, piece_rows) / max(1.0, corpus.image_bytes / ROW_BYTES)
+    bundles = -(-rows // max(corpus.shard_rows, bundled))
     occurrences = max(0.0, 2 * corpus.tokens - 1) * rows
     distinct = corpus.heaps.distinct(occurrences) if distinct is None else distinct
     images = rows if corpus.image_bytes else 0.0
@@ -97,8 +106,9 @@ def measure_volumes(
         "written_mb": written * corpus.image_bytes / 1e6,
         "partitions": partitions,
         "shards": shards,
+        "bundles": bundles,
         "batches": batches,
-        "slices": batches * partitions,
-        "reads": shards * partitions,
+        "slices": max(bundles, -(-rows // BATCH_ROWS)) * partitions,
+        "reads": bundles * partitions,
         "squares": partitions**2,
     }

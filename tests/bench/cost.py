@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import tomli_w
 from scipy.optimize import nnls
 
+from pipelines.bundles import PIECE_ROWS
 from pipelines.cost import (
     QUANTITIES,
     STAGES,
@@ -55,6 +56,8 @@ class Case(NamedTuple):
     width_px: int = 0
     """Of photographs in tars; 0: there is metadata alone."""
     changes: tuple[str, ...] = ()
+    piece_rows: int = PIECE_ROWS
+    """Of a bundle, per partition; 1: every shard is one."""
 
 
 _COPIES = ("rules.duplicate.same=pair",)
@@ -65,13 +68,13 @@ CASES = (
     Case(200_000, partitions=1),
     Case(40_000, words=4.0),
     Case(40_000, words=24.0),
-    Case(20_000, 1_000, partitions=64, changes=_COPIES),
-    Case(5_000, 250, partitions=16),
+    Case(20_000, 250, partitions=64, changes=_COPIES, piece_rows=1),
+    Case(10_000, 100, partitions=16),
     Case(2_000, 250, width_px=640),
     Case(2_000, 250, width_px=320, changes=_HASHED),
     Case(2_000, 250, width_px=640, changes=_HASHED),
 )
-"""What tells the volumes apart: sizes, lengths, partitions, shards, and images."""
+"""What tells the volumes apart: sizes, lengths, partitions, shards, bundles, and images."""
 
 
 class Measured(NamedTuple):
@@ -103,7 +106,7 @@ class Measured(NamedTuple):
             kept=self.kept,
         )
         recipe = read_recipe("align", case.changes)
-        return measure_volumes(described, recipe, self.partitions, self.distinct)
+        return measure_volumes(described, recipe, self.partitions, self.distinct, case.piece_rows)
 
 
 def measure_cost(folder: Path, path: Path | None) -> Iterator[str]:
@@ -144,8 +147,8 @@ def measure(folder: Path, case: Case) -> Measured:
     maker.start()  # a process of its own, whose memory does not count
     maker.join()
     plan = plan_filter(str(source), output, read_recipe("align", case.changes), workers=WORKERS)
-    if case.partitions:
-        plan = replace(plan, run=replace(plan.run, partitions=case.partitions))
+    run = replace(plan.run, partitions=case.partitions or plan.run.partitions)
+    plan = replace(plan, run=run, piece_rows=case.piece_rows)
     with _watched_disk(output) as disk:
         run_filter(plan)
     state, manifest = read_json(output / "run.json"), read_manifest(output)
@@ -225,7 +228,7 @@ def told(run: Measured) -> str:
     """Say what a run was, and its rate."""
     cpu_s = sum(used["cpu_s"] for used in run.stages.values())
     sent = sum(used.get("sent_bytes", 0.0) for used in run.stages.values())
-    rows, _, words, _, width_px, _ = run.case
+    rows, words, width_px = run.case.rows, run.case.words, run.case.width_px
     return (
         f"{rows:>12,} rows, {words:.0f} words, {run.partitions} partitions"
         f"{f', {width_px} px' * bool(width_px)}: {cpu_s:,.1f} s of CPU, {rows / cpu_s:,.0f} rows "

@@ -45,8 +45,9 @@ def test_volumes_are_what_one_counts_by_hand() -> None:
     assert found["table_mb"] == pytest.approx(0.0012)
     # 4 shards of a batch each, with 1,250 n-grams
     assert found["sent_ngrams"] == pytest.approx(4 * 2 * 1250**0.5)
-    assert (found["shards"], found["batches"], found["slices"]) == (4, 4, 32)
-    assert (found["reads"], found["squares"]) == (32, 64)
+    assert (found["shards"], found["batches"]) == (4, 4)
+    # their files have 3 times the bytes that make up for a row, so 2,293 rows are a bundle
+    assert (found["bundles"], found["slices"], found["reads"], found["squares"]) == (1, 8, 8, 64)
     assert (found["images"], found["image_mb"]) == (1000, 50)
     assert (found["decoded"], found["decoded_mpx"]) == (500, 150)
     assert (found["hashed"], found["grouped"], found["written"]) == (0, 0, 0)
@@ -66,6 +67,17 @@ def test_shards_larger_than_a_batch_have_several() -> None:
     found = measure_volumes(described(rows=1e6, shard_rows=5e5), read_recipe("align"), 4)
 
     assert (found["shards"], found["batches"]) == (2, 8)
+
+
+def test_small_shards_share_slices_and_reads() -> None:
+    small, single = (
+        measure_volumes(described(rows=1e6, shard_rows=1e3), read_recipe("align"), 8, None, most)
+        for most in (1000, 1)
+    )
+
+    # 7,000 rows are a bundle, or a shard is
+    assert [small[n] for n in ("shards", "bundles", "slices", "reads")] == [1000, 143, 1144, 1144]
+    assert [single[n] for n in ("shards", "bundles", "slices", "reads")] == [1000, 1000, 8000, 8000]
 
 
 def test_what_was_counted_takes_the_place_of_heaps_law() -> None:

@@ -62,7 +62,8 @@ def test_more_workers_need_fewer_hours_of_the_same_cpu_hours(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     one, many = (
-        as_json(capsys, "--rows", "1e8", "--workers", workers)["totals"] for workers in ("1", "64")
+        as_json(capsys, "--rows", "1e8", "--shard-rows", "250000", "--workers", workers)["totals"]
+        for workers in ("1", "64")
     )
 
     assert one["cpu_hours"] == many["cpu_hours"] == one["hours"]

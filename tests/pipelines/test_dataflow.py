@@ -67,7 +67,7 @@ def planned(work: Path, name: str = "in", carrier: str = "native") -> Any:
 def graph_of(work: Path, name: str = "in") -> Any:
     """Return the pipeline that Dataflow would get of a filter job."""
     plan = planned(work, name)
-    job = submit(plan.shards, partial(jobs.filter_corpus, run=plan.run), OPTIONS).job
+    job = submit(plan.bundles, partial(jobs.filter_corpus, run=plan.run), OPTIONS).job
     return job.proto_pipeline
 
 

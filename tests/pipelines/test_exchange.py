@@ -11,8 +11,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.exchange import Run, Send, Stage, item_name, perform, perform_native
+from pipelines import exchange
+from pipelines.exchange import (
+    Run,
+    Send,
+    Stage,
+    channel_path,
+    item_name,
+    perform,
+    perform_native,
+)
 from pipelines.inputs import Shard
+from pipelines.storage import read_ipc
 from recaption.files import read_json
 from tests.stages import run_in
 
@@ -108,6 +118,32 @@ def test_rows_of_one_sending_stay_in_order(tmp_path: Path) -> None:
         stage = Stage("Take", lambda *told: [p["number"].to_pylist() for p in told[2]], "a")
         got += perform(run, stage, partition)
     assert got == [[n for n in numbers if n < 2**63], [n for n in numbers if n >= 2**63]]
+
+
+def pieces_of(run: Run, sent: list[Sending]) -> tuple[list[int], list[int]]:
+    """Return the rows of each piece that is sent into channel a, by either carrier."""
+    perform(run, sender({"0": sent}), shard("0"))
+    _, parcels = perform_native(run, sender({"0": sent}), shard("0"), iter(()))
+    [path] = channel_path(run, "a").rglob("*.arrow")
+    return [len(piece) for piece in read_ipc(path)], [len(piece) for _, piece in parcels["a"]]
+
+
+def test_what_a_task_sends_little_by_little_is_cut_once(tmp_path: Path) -> None:
+    pieces = pieces_of(run_in(tmp_path, 2), [("a", [1]), ("b", [2]), ("a", []), ("a", [3, 2**63])])
+
+    assert pieces == ([2, 1], [2, 1])
+
+
+def test_what_waits_to_be_cut_takes_little_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enough = batch([1, 2, 3, 4], "0 0 ").nbytes // 2  # of a partition, of two
+    monkeypatch.setattr(exchange, "_CUT_BYTES", enough)
+    sent = [("a", [1, 2, 3]), ("a", [4]), ("a", [5, 6, 7, 8]), ("a", [9])]
+
+    pieces = pieces_of(run_in(tmp_path, 2), sent)
+
+    assert pieces == ([4, 0, 4, 0, 1, 0], [4, 4, 1])
 
 
 def test_no_empty_batch_crosses_beam(tmp_path: Path) -> None:

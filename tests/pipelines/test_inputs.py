@@ -151,7 +151,10 @@ def test_a_shard_can_be_stored_and_restored(kind: str, tmp_path: Path) -> None:
         (tmp_path / "a" / ("0.parquet" if kind == "tar" else "0.tar")).unlink()
     root, [shard] = find_shards(str(tmp_path), {}, Path("elsewhere"))
 
-    files = [{"path": path.name, "xxh3_128": f"of {path.name}"} for path in shard.files]
+    files = [
+        {"path": path.name, "bytes": path.stat().st_size, "xxh3_128": f"of {path.name}"}
+        for path in shard.files
+    ]
     restored = Shard.restored(shard.stored(root) | {"rows": shard.rows, "files": files}, root)
 
     assert restored == replace(shard, stamps=(), digests=tuple(f["xxh3_128"] for f in files))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pipelines.bundles import bundle
 from pipelines.exchange import Stage
 from pipelines.inputs import Shard
 from pipelines.local import WorkerError, perform_all
@@ -131,9 +132,14 @@ def test_who_stops_listening_stops_those_that_wait(tmp_path: Path) -> None:
     assert len(tasks.worked(run)) < 10
 
 
+@pytest.mark.parametrize("together", [False, True])
 @pytest.mark.parametrize(("last", "said"), [(250, "1,750 of 1,750 rows"), (None, "3 of 3 shards")])
 def test_progress_is_told_in_rows_where_all_shards_say_how_many_they_have(
-    last: int | None, said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    last: int | None,
+    said: str,
+    together: bool,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO, "altmill")
     shards = [
@@ -141,7 +147,8 @@ def test_progress_is_told_in_rows_where_all_shards_say_how_many_they_have(
         for i, rows in enumerate([1000, 500, last])
     ]
 
-    list(perform_all(run_in(tmp_path), Stage("Tell", tasks.tell), shards))
+    items = bundle(shards, 1500) if together else shards
+    list(perform_all(run_in(tmp_path), Stage("Tell", tasks.tell), items))
 
     [line] = [record.getMessage() for record in caplog.records]
     assert line.startswith(f"Tell: {said}, ")

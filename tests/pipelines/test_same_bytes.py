@@ -57,7 +57,7 @@ def source(crawl: dict[str, list[Pair]], tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="module")
 def once(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the output of an ordinary run, with four partitions."""
+    """Return the output of a run with four partitions, and a task per shard."""
     return run(source, tmp_path_factory.mktemp("once"))
 
 
@@ -77,11 +77,13 @@ def run(
     *options: str,
     carrier: str = "files",
     workers: int = 1,
-    partitions: int = 4,
+    layout: tuple[int, int] = (4, 1),
     by: Recipe | None = None,
 ) -> Path:
+    """Run with so many partitions, and of a bundle so many rows for each but the first."""
     plan = plan_filter(str(source), output, by or recipe(), workers=workers, carrier=carrier)
-    run_filter(replace(plan, run=replace(plan.run, partitions=partitions)), options)
+    again = replace(plan.run, partitions=layout[0])
+    run_filter(replace(plan, run=again, piece_rows=layout[1]), options)
     return output
 
 
@@ -109,6 +111,10 @@ def test_the_crawl_shares_and_drops_and_keeps(once: Path) -> None:
     [
         pytest.param({}, id="again"),
         pytest.param({"workers": 2}, id="two processes"),
+        pytest.param({"layout": (4, 50)}, id="bundles of two shards and three"),
+        pytest.param({"layout": (4, 50), "workers": 2}, id="bundles in two processes"),
+        pytest.param({"layout": (4, 50), "carrier": "native"}, id="bundles, and Beam's shuffle"),
+        pytest.param({"layout": (4, 99)}, id="one bundle"),
     ],
 )
 def test_another_run_leaves_the_same_bytes(
@@ -132,7 +138,7 @@ def test_replayed_bundles_leave_the_same_bytes(
 def test_other_partitions_leave_the_same_contents(
     partitions: int, source: Path, once: Path, tmp_path: Path
 ) -> None:
-    again = run(source, tmp_path / "out", partitions=partitions)
+    again = run(source, tmp_path / "out", layout=(partitions, 1))
 
     assert contents_of(again) == contents_of(once)
     assert (again / "subset.npy").read_bytes() == (once / "subset.npy").read_bytes()
@@ -189,10 +195,10 @@ def test_any_crawl_leaves_the_same_contents(crawl: crawls.Crawl, drawn: dict[str
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
         crawl(Path(name, "in"))
         by = from_dict(drawn, "the test")
-        ordinary = run(Path(name, "in"), Path(name, "a"), partitions=1, by=by)
+        ordinary = run(Path(name, "in"), Path(name, "a"), layout=(1, 1), by=by)
         patch.setattr(rows, "BATCH_ROWS", 3)
 
-        how: dict[str, Any] = {"carrier": "native", "partitions": 2}
+        how: dict[str, Any] = {"carrier": "native", "layout": (2, 5)}
         other = run(Path(name, "in"), Path(name, "b"), REPEAT, by=by, **how)
 
         assert contents_of(other) == contents_of(ordinary)

@@ -14,8 +14,10 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.bundles import bundle
 from pipelines.exchange import Run, Stage
 from pipelines.inputs import Shard
+from pipelines.statistics import of_each
 from pipelines.transforms import AddUp, ArrowIpcCoder, Do
 from recaption.files import read_json, write_json
 from tests import tasks
@@ -155,23 +157,27 @@ def fail_once_at_1(run: Run, shard: Shard, received: Any, send: Any) -> dict[str
     if shard.name == "1" and not tried.exists():
         tried.touch()
         raise OSError("the worker is gone")
-    return tasks.tell(run, shard, received, send)
+    return {shard.name: tasks.tell(run, shard, received, send)["isolated"]}
 
 
-def test_a_shard_that_ended_a_worker_is_tried_again_with_care(tmp_path: Path) -> None:
+def test_a_bundle_that_ended_a_worker_is_tried_again_with_care(tmp_path: Path) -> None:
     run = run_in(tmp_path, carrier="native")
-    shards = [Shard(name=name, kind="webdataset", columns={}) for name in "012"]
+    shards = [Shard(name=name, kind="webdataset", columns={}, rows=1) for name in "0123"]
     options = PipelineOptions([], pipeline_type_check=False)
+    stage = Stage("Try", of_each(fail_once_at_1))
 
     def attempt() -> None:
         with beam.Pipeline(FnApiRunner(), options=options) as pipeline:
-            done = pipeline | beam.Create(shards) | Do(run, Stage("Try", fail_once_at_1))
+            done = pipeline | beam.Create(bundle(shards, 2)) | Do(run, stage)
             _ = done["results"] | beam.Map(tell, tmp_path)
 
     with pytest.raises(OSError, match="the worker is gone"):
         attempt()
     attempt()
 
-    told = {path.stem: read_json(path)["isolated"] for path in tmp_path.glob("*.told")}
-    assert told == {"0": False, "1": True, "2": False}
+    told = {path.stem: read_json(path) for path in tmp_path.glob("*.told")}
+    assert told == {
+        "0 and 1 more": {"0": True, "1": True},
+        "2 and 1 more": {"2": False, "3": False},
+    }
     assert [path for path in (run.work / "begun").rglob("*") if path.is_file()] == []
