@@ -19,7 +19,7 @@ class Line(NamedTuple):
         return self.items / max(self.cpu_s, 1e-9)
 
 
-def title(text: str) -> None:
+def heading(text: str) -> None:
     say(f"\n{text}\n{'':46}{'items':>12}{'CPU s':>9}{'per CPU s':>12}{'ours is':>10}")
 
 

@@ -13,7 +13,7 @@ from filters.recipe import Recipe
 from pipelines.plan import read_recipe
 from recaption.manifest import read_manifest
 from tests.bench import corpus, rivals
-from tests.bench.lines import Line, say, show, title
+from tests.bench.lines import Line, heading, say, show
 from tests.bench.ours import PARTS, Spent, run_timed_decide, run_timed_filter, warm_up
 from tests.bench.usage import NOTHING, seconds, watched
 
@@ -50,7 +50,7 @@ def measure_text(folder: Path, rows: int) -> None:
     other = read_recipe("align", ("rules.token_count.max_inclusive=30",))
     again = run_timed_decide(output, folder / "again", other)
     tables = read_manifest(output)["tables"]["ngrams"]
-    title(
+    heading(
         f"Captions: {rows:,} of 11 words, {tables['occurrences']:,} unigrams and bigrams, "
         f"{tables['distinct']:,} distinct"
     )
@@ -117,7 +117,7 @@ def _measure_looks(folder: Path, title: str, source: Path) -> None:
     manifest = read_manifest(output)
     rows, decoded = manifest["rows_in"], manifest["kept"]
     mib = sum(path.stat().st_size for path in tars) / 2**20
-    title(f"{title}: {rows:,} in {len(tars)} tars of {mib:,.0f} MiB together")
+    heading(f"{title}: {rows:,} in {len(tars)} tars of {mib:,.0f} MiB together")
     ours = Line("header and digest", rows, min(runs), "aim: 8,000")
     show([ours, Line("Pillow and hashlib, header and digest", rows, min(pillow_runs))], ours)
     ours = Line("decode", decoded, spent["measure"].cpu)
@@ -151,7 +151,7 @@ def count_large(folder: Path, rows: int) -> None:
     ngrams = read_manifest(output)["tables"]["ngrams"]
     total = sum(spent.values(), NOTHING)
     results = sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
-    title(
+    heading(
         f"Captions: {rows:,} of 11 words, {ngrams['occurrences']:,} unigrams and bigrams, "
         f"{ngrams['distinct']:,} distinct; two processes"
     )

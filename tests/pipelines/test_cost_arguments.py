@@ -55,7 +55,7 @@ def test_images_and_longer_captions_cost_more(capsys: pytest.CaptureFixture[str]
     hours = [as_json(capsys, "--rows", "1e7", *o)["totals"]["cpu_hours"] for o in options]
 
     assert hours[0] < min(hours[1:])
-    assert hours[2] < hours[3] < hours[4]
+    assert hours[2] < hours[3] <= hours[4]  # to hash what is decoded to a quarter costs no more
 
 
 def test_more_workers_need_fewer_hours_of_the_same_cpu_hours(
