@@ -95,7 +95,7 @@ class UnitReader:
 
 
 def _check(unit: Unit) -> None:
-    """Check that a shard, which is open, is the one that was indexed."""
+    """Check that a shard is the one that was indexed."""
     state = unit.shard.path.stat()
     if (state.st_size, state.st_mtime_ns) != unit.state:
         raise BadSampleError("shard_changed")
@@ -135,8 +135,8 @@ class _Far:
 
 class _RowGroup:
     def __init__(self, unit: Unit) -> None:
+        _check(unit)  # first: one that was cut short has no footer
         with pq.ParquetFile(spans(unit.shard.path)) as file:
-            _check(unit)
             table = file.read_row_group(unit.group, [unit.shard.image], use_threads=False)
         self._column: Any = table[0]
 
