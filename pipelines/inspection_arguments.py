@@ -69,9 +69,7 @@ def _add_index(jobs: Any) -> None:
     job.description = "Hash a test set.  Of the recipe, [images] and [embedding] count."
     source = job.add_mutually_exclusive_group(required=True)
     source.add_argument(
-        "--images",
-        metavar="PATH",
-        help="a folder of image files, or shards with images",
+        "--images", metavar="PATH", help="a folder of image files, or shards with images"
     )
     source.add_argument(
         "--merge", type=place, nargs="+", metavar="INDEX", help="make one of several indexes"

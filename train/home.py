@@ -18,6 +18,7 @@ from recaption.wordpiece import FILE as VOCABULARY
 from train.checkpoints import BEST
 from train.distributed import World
 from train.folder import CHECKPOINTS, EVALUATION, EVENTS, INDEX, METRICS, REPORT, RUN
+from train.index import identity
 
 LEFT = (CHECKPOINTS, EVENTS, METRICS, RUN, INDEX, VOCABULARY, EVALUATION, REPORT)
 """By a run, in its folder."""
@@ -44,7 +45,7 @@ class Home:
         if self.there is None:
             return
         files = (path for path in self.here.rglob("[!.]*") if path.is_file())
-        now = {path.relative_to(self.here): _state(path) for path in files}
+        now = {path.relative_to(self.here): identity(path) for path in files}
         new = [name for name, state in now.items() if self._sent.get(name) != state]
         for some in ([name for name in new if (name.name == BEST) == last] for last in (0, 1)):
             with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -83,7 +84,7 @@ class Home:
         to.parent.mkdir(parents=True, exist_ok=True)
         if self.there:
             fetch(self.there / name, to)
-        self._sent[name] = _state(to)
+        self._sent[name] = identity(to)
 
 
 @contextmanager
@@ -128,8 +129,3 @@ def _copied(out: StorePath, world: World) -> Iterator[Home]:
     finally:
         if world.first_here:
             remove(folder)
-
-
-def _state(path: Path) -> tuple[int, int]:
-    state = path.stat()
-    return state.st_size, state.st_mtime_ns

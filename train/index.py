@@ -151,7 +151,7 @@ def _digest(shard: Shard, captions: Captions, held_out_share: float) -> str:
     told = [(str(first), *_state(first))]
     for path in others:
         with suppress(FileNotFoundError):
-            told.append((str(path), *_identity(path)))
+            told.append((str(path), *identity(path)))
     asked = [asdict(captions), held_out_share]
     wanted = json.dumps([VERSION, told, asked, shard.image, shard.caption])
     return hashlib.sha256(wanted.encode()).hexdigest()
@@ -159,7 +159,7 @@ def _digest(shard: Shard, captions: Captions, held_out_share: float) -> str:
 
 def _state(path: Path) -> tuple[int, int]:
     try:
-        return _identity(path)
+        return identity(path)
     except FileNotFoundError:
         raise RecipeError(
             f"{path} must still be there, as it was when it was filtered, got nothing; bring it "
@@ -167,7 +167,12 @@ def _state(path: Path) -> tuple[int, int]:
         ) from None
 
 
-def _identity(path: Path) -> tuple[int, int]:
+def identity(path: Path) -> tuple[int, int]:
+    """Return a file's size, in bytes, and when it was changed, in ns.
+
+    Raises:
+        FileNotFoundError: It is not there.
+    """
     state = path.stat()
     return state.st_size, state.st_mtime_ns
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from recaption.spans import Spans, spans
 from recaption.stores import StorePath, lend
 from train.images import BadSampleError
-from train.index import Unit
+from train.index import Unit, identity
 
 
 class Sample(NamedTuple):
@@ -96,8 +96,7 @@ class UnitReader:
 
 def _check(unit: Unit) -> None:
     """Check that a shard is the one that was indexed."""
-    state = unit.shard.path.stat()
-    if (state.st_size, state.st_mtime_ns) != unit.state:
+    if identity(unit.shard.path) != unit.state:
         raise BadSampleError("shard_changed")
 
 

@@ -3,7 +3,6 @@
 import os
 import platform
 import shutil
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -36,6 +35,7 @@ from pipelines.volumes import Corpus, Heaps, Volumes, fit_heaps, measure_volumes
 from recaption.files import read_json, write_text
 from recaption.manifest import read_manifest
 from tests.bench import corpus
+from tests.bench.usage import looking
 
 WORKERS = 2
 SHARD_ROWS = 250_000
@@ -282,19 +282,9 @@ def _error(said: float, got: float) -> str:
 @contextmanager
 def _watched_disk(folder: Path) -> Iterator[list[float]]:
     """Watch how many bytes there are in a folder."""
-    sizes, done = [0.0], threading.Event()
-
-    def watch() -> None:
-        while not done.wait(_EVERY_S):
-            sizes.append(_size(folder))
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
+    sizes = [0.0]
+    with looking(lambda: sizes.append(_size(folder)), _EVERY_S):
         yield sizes
-    finally:
-        done.set()
-        thread.join()
 
 
 def _size(folder: Path) -> float:

@@ -4,7 +4,7 @@ import os
 import resource
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -51,18 +51,30 @@ class Memory:
 @contextmanager
 def watched(pid: int) -> Iterator[Memory]:
     """Watch the memory of a process and its descendants."""
-    memory, done = Memory(), threading.Event()
+    memory = Memory()
+
+    def look() -> None:
+        every = [status(one) for one in (pid, *_descendants(pid))]
+        memory.largest = max(memory.largest, *(one.get("VmHWM", 0) for one in every))
+        memory.together = max(memory.together, sum(one.get("VmRSS", 0) for one in every))
+
+    with looking(look, _SAMPLE_EVERY_S):
+        yield memory
+
+
+@contextmanager
+def looking(look: Callable[[], object], every_s: float) -> Iterator[None]:
+    """Look at something now and then, in a thread, while what is inside is done."""
+    done = threading.Event()
 
     def watch() -> None:
-        while not done.wait(_SAMPLE_EVERY_S):
-            every = [status(one) for one in (pid, *_descendants(pid))]
-            memory.largest = max(memory.largest, *(one.get("VmHWM", 0) for one in every))
-            memory.together = max(memory.together, sum(one.get("VmRSS", 0) for one in every))
+        while not done.wait(every_s):
+            look()
 
     thread = threading.Thread(target=watch)
     thread.start()
     try:
-        yield memory
+        yield
     finally:
         done.set()
         thread.join()
